@@ -1,0 +1,15 @@
+//! Decisions. Each file is one state machine without I/O, clock, task or randomness.
+//!
+//! The contract is the same everywhere: inputs are `on_*` methods (or one `Input` enum) that take
+//! `now` and give back decisions; `deadline` says when `on_deadline` wants to be called; jitter
+//! comes in as a fraction in `0.0..=1.0`; maps are ordered; every machine is `Clone + Debug`, so
+//! that a test may fork or print it. Every decision carries its record.
+
+pub mod backoff;
+pub mod intensity;
+
+pub mod circuit;
+pub mod restart;
+
+pub mod lifecycle;
+pub mod severity;

@@ -1,0 +1,195 @@
+//! What the actors need from outside and what they offer, as traits.
+//!
+//! Actors reach runtimes, adapters and transport only through these; tests script them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
+use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::fact::{Fact, HealthMetrics, Severity};
+use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
+use crate::protocol::spec::AgentSpec;
+
+/// A future that can stand behind a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One run to begin.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The agent as declared.
+    pub spec: AgentSpec,
+    /// Which run this is; also given to the child as `PROVOST_GENERATION`.
+    pub generation: Generation,
+}
+
+/// Starts runs of agents.
+pub trait AgentRuntime: fmt::Debug + Send + Sync + 'static {
+    /// Begins one run and returns once it executes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is ready ends whatever it had begun.
+    fn start(
+        &self,
+        request: RunRequest,
+    ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>>;
+}
+
+/// One run under way. Dropping it ends the run at once, the whole process group included.
+pub trait RunningAgent: fmt::Debug + Send + 'static {
+    /// Process id, if the run is a process.
+    fn pid(&self) -> Option<u32>;
+
+    /// Waits for the end of the run.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the exit is kept and the next call returns it.
+    fn exited(&mut self) -> BoxFuture<'_, ChildExit>;
+
+    /// Asks the run to stop (its stop signal); returns at once.
+    fn ask_to_stop(&mut self);
+
+    /// Ends the run and its whole process group; returns at once.
+    fn kill(&mut self);
+
+    /// Measures the run; null where a value cannot be known.
+    fn measure(&mut self) -> HealthMetrics {
+        HealthMetrics::default()
+    }
+}
+
+/// An event before it has an identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventDraft {
+    /// What happened.
+    pub fact: Fact,
+    /// What it is about: the subject's last token.
+    pub about: SubjectId,
+    /// Kind and name in the source URI, for example `agent/w1`.
+    pub source: EventSource,
+    /// How bad it is.
+    pub severity: Severity,
+    /// First event of the chain.
+    pub correlation: Option<EventId>,
+    /// Event that caused this one.
+    pub causation: Option<EventId>,
+    /// Run that it is about.
+    pub generation: Option<Generation>,
+}
+
+/// Who raised an event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EventSource {
+    /// Kind, for example `agent`, `supervisor`, `daemon`.
+    pub kind: &'static str,
+    /// Name of the child.
+    pub name: ChildName,
+}
+
+/// Takes events. Never blocks: what cannot be kept is counted and told by a gap event.
+pub trait EventSink: fmt::Debug + Send + Sync + 'static {
+    /// Takes an event and returns the identity it was given.
+    fn emit(&self, draft: EventDraft) -> EventId;
+
+    /// How the outbox is doing.
+    fn status(&self) -> OutboxStatus {
+        OutboxStatus::default()
+    }
+}
+
+/// Mints identities.
+pub trait Ids: fmt::Debug + Send + Sync + 'static {
+    /// A new UUID v7; ids of one process are in order of their making.
+    fn uuid(&self) -> uuid::Uuid;
+
+    /// A new event identity.
+    fn event_id(&self) -> EventId {
+        EventId::new(self.uuid())
+    }
+
+    /// A new agent identity.
+    fn agent_id(&self) -> AgentId {
+        AgentId::from(self.uuid())
+    }
+}
+
+/// Tells wall time, for people and the wire only.
+pub trait WallClock: fmt::Debug + Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives the fraction that jitter is made of.
+pub trait JitterSource: fmt::Debug + Send + Sync + 'static {
+    /// A number in `0.0..=1.0`.
+    fn fraction(&self) -> f64;
+}
+
+/// Carries out commands. Implemented over the tree, used by transport and web.
+pub trait CommandHandler: fmt::Debug + Send + Sync + 'static {
+    /// Carries out one command of `agent.command`.
+    fn agent_command(&self, command: AgentCommand) -> BoxFuture<'_, Answer>;
+
+    /// Carries out one command of `system.control`.
+    fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer>;
+}
+
+/// A part of the daemon that runs as a child of the tree (A4).
+pub trait Service: fmt::Debug + Send + Sync + 'static {
+    /// Runs until `stop` is cancelled (then returns `Ok`) or until it fails.
+    ///
+    /// `ready` is called once it works; until then the service counts as starting.
+    fn run(
+        &self,
+        stop: tokio_util::sync::CancellationToken,
+        ready: Ready,
+    ) -> BoxFuture<'static, Result<(), ServiceError>>;
+
+    /// Longest time from the start to `ready`.
+    fn start_timeout(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+/// Tells that a service works. Dropping it unused tells nothing.
+pub struct Ready(Box<dyn FnOnce() + Send>);
+
+impl Ready {
+    /// Wraps what is to be done when the service works.
+    #[must_use]
+    pub fn new(tell: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+
+    /// Tells that the service works.
+    pub fn tell(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ready")
+    }
+}
+
+/// Why a service ended.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ServiceError {
+    /// The error in words, with what to do.
+    pub message: String,
+}
+
+impl ServiceError {
+    /// Builds an error from its text.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}

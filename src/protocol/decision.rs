@@ -1,0 +1,194 @@
+//! The decision record: why something was done, made from numbers, never from text.
+//!
+//! Supervision, breaker and routing code returns it; events, `explain`, logs and metrics are made
+//! from it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::id::EventId;
+use crate::protocol::spec::{OnExceeded, RestartType, Strategy};
+
+/// Why something was done. A code, not a sentence.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The child ended and its restart type asks for a restart.
+    ChildExited,
+    /// A start failed and is tried again.
+    StartFailed,
+    /// The child ended cleanly and its restart type leaves it down.
+    CleanExit,
+    /// The child is temporary: it is never restarted.
+    TemporaryExit,
+    /// The child's own restart limit was exceeded.
+    ChildLimitExceeded,
+    /// The supervisor's restart intensity was exceeded.
+    SupervisorLimitExceeded,
+    /// The open time of the circuit is over.
+    OpenTimeOver,
+    /// The trial run failed.
+    TrialFailed,
+    /// The trial run stayed healthy for `stable_after`.
+    TrialPassed,
+    /// The child ran healthily for `stable_after` after a restart.
+    StableRun,
+    /// The child is throttled and waits until the time it named.
+    Throttled,
+    /// A sibling's failure restarts this child, by strategy.
+    SiblingFailed,
+    /// The end of significant children ends the supervisor.
+    AutoShutdown,
+    /// Somebody asked for it.
+    Requested,
+    /// The daemon or the supervisor is shutting down.
+    ShuttingDown,
+    /// A child of this supervisor escalated.
+    Escalated,
+    /// Supervision is switched off: the child stays down.
+    SupervisionDisabled,
+}
+
+/// One number, word or truth that a decision was made on.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Input {
+    /// A whole number.
+    Count(u64),
+    /// A number.
+    Number(f64),
+    /// A truth value.
+    Flag(bool),
+    /// A word.
+    Word(String),
+}
+
+impl From<u64> for Input {
+    fn from(value: u64) -> Self {
+        Self::Count(value)
+    }
+}
+
+impl From<u32> for Input {
+    fn from(value: u32) -> Self {
+        Self::Count(u64::from(value))
+    }
+}
+
+impl From<f64> for Input {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<bool> for Input {
+    fn from(value: bool) -> Self {
+        Self::Flag(value)
+    }
+}
+
+impl From<&str> for Input {
+    fn from(value: &str) -> Self {
+        Self::Word(value.to_owned())
+    }
+}
+
+impl From<String> for Input {
+    fn from(value: String) -> Self {
+        Self::Word(value)
+    }
+}
+
+/// The numbers a decision was made on, by name; durations end in `_ms`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Inputs(pub BTreeMap<String, Input>);
+
+impl Inputs {
+    /// Adds one input.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Input>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// The rule that a decision followed; absent parts did not apply.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Rule {
+    /// Strategy of the supervisor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// Restart type of the child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartType>,
+    /// Restarts allowed in `period_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<u32>,
+    /// Window of `intensity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_ms: Option<u64>,
+    /// What happens when the limit is exceeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_exceeded: Option<OnExceeded>,
+    /// First open time of the circuit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_for_ms: Option<u64>,
+    /// Healthy time that closes a trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable_after_ms: Option<u64>,
+    /// Where it was written, as `file:line`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextKind {
+    /// The child is started.
+    Restart,
+    /// The child and its group are restarted.
+    RestartGroup,
+    /// The circuit admits one trial run.
+    Trial,
+    /// The trial or run is judged stable.
+    Stable,
+    /// The supervisor ends and its parent decides.
+    Escalate,
+    /// The whole tree stops.
+    StopTree,
+    /// The child is stopped.
+    Stop,
+    /// Nothing: the child stays as it is until somebody acts.
+    None,
+}
+
+/// What happens next, and in how many milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NextAction {
+    /// What.
+    pub action: NextKind,
+    /// In how many milliseconds; 0 is now.
+    pub in_ms: u64,
+}
+
+/// Why something was done.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct DecisionRecord {
+    /// Code of the reason.
+    pub reason: Reason,
+    /// Numbers it was made on.
+    pub inputs: Inputs,
+    /// Rule that was followed.
+    pub rule: Rule,
+    /// Event that made the decision necessary.
+    pub cause: Option<EventId>,
+    /// What happens next.
+    pub next: NextAction,
+}

@@ -1,0 +1,372 @@
+//! What a child is declared to be: the words of OTP's child specification, and provost's beyond.
+//!
+//! Specs are built by `config/` or by a library user; they are already checked when they exist
+//! inside the tree.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
+
+/// Which children are restarted together with a failed one.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Only the failed child.
+    #[default]
+    OneForOne,
+    /// All children.
+    OneForAll,
+    /// The failed child and those started after it.
+    RestForOne,
+    /// Like one-for-one, for any number of instances of one template.
+    SimpleOneForOne,
+}
+
+/// When an ended child is started again.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartType {
+    /// Always.
+    #[default]
+    Permanent,
+    /// Only after an abnormal exit.
+    Transient,
+    /// Never; its spec goes when it ends.
+    Temporary,
+}
+
+/// How long a child may take to stop before it is killed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shutdown {
+    /// Killed at once, without being asked.
+    BrutalKill,
+    /// Asked to stop, killed after this time.
+    Timeout(Duration),
+    /// Asked to stop and waited for without limit.
+    Infinity,
+}
+
+/// Whether a child is a worker or a supervisor; for counting only, as in OTP.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildKind {
+    /// A worker.
+    #[default]
+    Worker,
+    /// A supervisor.
+    Supervisor,
+}
+
+/// Whether the end of significant children ends their supervisor (OTP 24).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoShutdown {
+    /// Never.
+    #[default]
+    Never,
+    /// When any significant child ends by itself and is not restarted.
+    AnySignificant,
+    /// When the last significant child has ended so.
+    AllSignificant,
+}
+
+/// Whether the end of a child counts for [`AutoShutdown`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Significance {
+    /// It does not.
+    #[default]
+    Ordinary,
+    /// It does.
+    Significant,
+}
+
+/// More than `intensity` restarts within `period` are too many.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Limit {
+    /// Restarts allowed within the period; 0 allows none.
+    pub intensity: u32,
+    /// Length of the sliding window; above zero.
+    pub period: Duration,
+}
+
+/// How the delay before a restart is drawn.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jitter {
+    /// Uniform between zero and the whole delay.
+    #[default]
+    Full,
+    /// Uniform between half the delay and the whole.
+    Equal,
+    /// The whole delay.
+    None,
+}
+
+/// Delays between restarts: `initial * factor^n`, at most `max`, then jittered downwards.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct BackoffSpec {
+    /// First delay; zero switches backoff off.
+    pub initial: Duration,
+    /// Growth from one delay to the next; at least 1.
+    pub factor: f64,
+    /// Longest delay; at least `initial`.
+    pub max: Duration,
+    /// How the delay is drawn.
+    pub jitter: Jitter,
+}
+
+/// What happens when a child exceeds its own limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceeded {
+    /// Its circuit opens: it is not restarted until a trial.
+    #[default]
+    Quarantine,
+    /// All children of its supervisor are restarted once; if it fails on, quarantine.
+    RestartSiblings,
+    /// Its supervisor gives up and leaves the matter to its parent.
+    Escalate,
+    /// The whole tree stops.
+    StopTree,
+}
+
+/// A child's own circuit: when it opens, for how long, and when a trial has passed.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct CircuitSpec {
+    /// The child's own restart limit, besides its supervisor's.
+    pub limit: Limit,
+    /// What happens when the limit is exceeded.
+    pub on_exceeded: OnExceeded,
+    /// How long the circuit stays open the first time; above zero.
+    pub open_for: Duration,
+    /// Growth of the open time with each failed trial; at least 1.
+    pub open_factor: f64,
+    /// Longest open time; at least `open_for`.
+    pub open_max: Duration,
+    /// Healthy running time that closes a trial and resets the backoff; above zero.
+    pub stable_after: Duration,
+}
+
+/// What goes beyond OTP. [`RestartPolicy::OTP`] switches all of it off.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct RestartPolicy {
+    /// Delays between restarts.
+    pub backoff: BackoffSpec,
+    /// The child's own circuit; `None` leaves only the supervisor's intensity.
+    pub circuit: Option<CircuitSpec>,
+}
+
+impl RestartPolicy {
+    /// Restart at once, no circuit: exactly OTP.
+    pub const OTP: Self = Self {
+        backoff: BackoffSpec {
+            initial: Duration::ZERO,
+            factor: 1.0,
+            max: Duration::ZERO,
+            jitter: Jitter::None,
+        },
+        circuit: None,
+    };
+}
+
+impl Default for BackoffSpec {
+    /// 200 ms, doubled up to 30 s, full jitter.
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(200),
+            factor: 2.0,
+            max: Duration::from_secs(30),
+            jitter: Jitter::Full,
+        }
+    }
+}
+
+impl Default for CircuitSpec {
+    /// 5 restarts in 60 s, then open for 30 s (doubled up to 10 min); stable after 10 s.
+    fn default() -> Self {
+        Self {
+            limit: Limit { intensity: 5, period: Duration::from_secs(60) },
+            on_exceeded: OnExceeded::Quarantine,
+            open_for: Duration::from_secs(30),
+            open_factor: 2.0,
+            open_max: Duration::from_secs(600),
+            stable_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { backoff: BackoffSpec::default(), circuit: Some(CircuitSpec::default()) }
+    }
+}
+
+/// One child as its supervisor sees it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct ChildSpec {
+    /// Name, unique under its supervisor.
+    pub name: ChildName,
+    /// Worker or supervisor.
+    pub kind: ChildKind,
+    /// When it is restarted.
+    pub restart: RestartType,
+    /// How it is stopped.
+    pub shutdown: Shutdown,
+    /// Whether its end counts for auto-shutdown.
+    pub significance: Significance,
+    /// Backoff and circuit.
+    pub policy: RestartPolicy,
+    /// Where the rule was written, as `file:line`, if it was written anywhere.
+    pub origin: Option<String>,
+}
+
+impl ChildSpec {
+    /// A permanent worker with OTP's defaults: 5 s to stop, not significant, no backoff, no circuit.
+    #[must_use]
+    pub fn otp_worker(name: ChildName) -> Self {
+        Self {
+            name,
+            kind: ChildKind::Worker,
+            restart: RestartType::Permanent,
+            shutdown: Shutdown::Timeout(Duration::from_secs(5)),
+            significance: Significance::Ordinary,
+            policy: RestartPolicy::OTP,
+            origin: None,
+        }
+    }
+}
+
+/// One supervisor's own settings; its children come apart.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct SupervisorSpec {
+    /// Name, unique under its parent.
+    pub name: ChildName,
+    /// Strategy.
+    pub strategy: Strategy,
+    /// Restart limit over all children; `None` never gives up (the children's circuits limit).
+    pub limit: Option<Limit>,
+    /// Auto-shutdown.
+    pub auto_shutdown: AutoShutdown,
+    /// Where the rule was written, as `file:line`.
+    pub origin: Option<String>,
+}
+
+/// How an agent runs.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeKind {
+    /// A long-running OS process.
+    Process,
+    /// A long-running process that takes tasks and gives results as JSON lines.
+    Stdio,
+    /// One process per task.
+    Exec,
+    /// A NATS worker started elsewhere.
+    Remote,
+    /// Rust code inside the daemon.
+    InProcess,
+}
+
+/// What becomes of an agent when the daemon is killed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDaemonExit {
+    /// It runs on and the next daemon adopts it.
+    #[default]
+    Adopt,
+    /// It is ended too.
+    Stop,
+}
+
+/// How a process is asked to stop.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct StopSpec {
+    /// Signal name, for example `SIGTERM`.
+    pub signal: SignalName,
+    /// Time from the signal to SIGKILL of the whole group.
+    pub grace: Duration,
+}
+
+impl Default for StopSpec {
+    /// SIGTERM, 10 s.
+    fn default() -> Self {
+        Self { signal: SignalName::Term, grace: Duration::from_secs(10) }
+    }
+}
+
+/// Signals that may be configured as the stop signal.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum SignalName {
+    /// SIGTERM (15).
+    #[default]
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// SIGINT (2).
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// SIGQUIT (3).
+    #[serde(rename = "SIGQUIT")]
+    Quit,
+    /// SIGHUP (1).
+    #[serde(rename = "SIGHUP")]
+    Hup,
+    /// SIGUSR1 (10 on Linux).
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    /// SIGUSR2 (12 on Linux).
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
+    /// SIGKILL (9): no grace.
+    #[serde(rename = "SIGKILL")]
+    Kill,
+}
+
+/// One agent, ready to be placed in the tree.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct AgentSpec {
+    /// Stable identity.
+    pub agent_id: AgentId,
+    /// Unique name.
+    pub name: ChildName,
+    /// Type it was made from.
+    pub agent_type: AgentTypeName,
+    /// How it runs.
+    pub runtime: RuntimeKind,
+    /// Program and arguments; never empty for process runtimes.
+    pub command: Vec<String>,
+    /// Environment given besides the allow-list, values may be secret.
+    pub env: BTreeMap<String, String>,
+    /// Names in `env` whose values must be masked wherever they are shown.
+    pub secret_env: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// Concurrent tasks it takes.
+    pub slots: u32,
+    /// Memory limit in MiB, if any.
+    pub max_memory_mb: Option<u64>,
+    /// Time limit of one task.
+    pub timeout: Duration,
+    /// How it is stopped.
+    pub stop: StopSpec,
+    /// Whether it gets `NATS_URL` and credentials.
+    pub nats_access: bool,
+    /// What happens when the daemon is killed.
+    pub on_daemon_exit: OnDaemonExit,
+    /// When it is restarted.
+    pub restart: RestartType,
+    /// Backoff and circuit.
+    pub policy: RestartPolicy,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where its type was written, as `file:line`.
+    pub origin: Option<String>,
+}

@@ -1,0 +1,5 @@
+//! How agents run: behind `ports::AgentRuntime`.
+
+pub mod in_process;
+pub mod keeper;
+pub mod process;

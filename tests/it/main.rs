@@ -1,0 +1,33 @@
+//! All integration tests in one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a failed assumption must fail the test"
+)]
+
+mod support;
+
+mod layers;
+mod tidy;
+
+mod ractor_facts;
+mod wire;
+
+mod otp;
+mod supervision;
+
+mod config;
+
+mod keeper;
+
+mod commands;
+mod embedded;
+mod outbox;
+mod streams;
+
+mod cli;
+mod daemon;
