@@ -12,30 +12,25 @@ use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatu
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
-use crate::protocol::spec::AgentSpec;
 
 /// A future that can stand behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One run to begin.
-#[derive(Clone, Debug)]
-pub struct RunRequest {
-    /// The agent as declared.
-    pub spec: AgentSpec,
-    /// Which run this is; also given to the child as `PROVOST_GENERATION`.
-    pub generation: Generation,
-}
-
-/// Starts runs of agents.
+/// Starts the runs of one child. One object stands for one child and knows its spec.
 pub trait AgentRuntime: fmt::Debug + Send + Sync + 'static {
-    /// Begins one run and returns once it executes.
+    /// Begins one run and returns once it executes (a process: after a successful `exec`; a
+    /// service: once it said that it is ready).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what is missing; nothing of the run is left then.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future before it is ready ends whatever it had begun.
     fn start(
         &self,
-        request: RunRequest,
+        generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>>;
 }
 
