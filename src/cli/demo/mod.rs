@@ -118,6 +118,8 @@ fn run(options: &DemoOptions) -> Result<Tally, DemoError> {
         let stopped = scene.stop().await;
         let tally = played?;
         stopped?;
+        // After a fault the folder stays: the message has told where the log is.
+        scene.clear()?;
         Ok(tally)
     })
 }

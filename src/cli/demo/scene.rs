@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::time::{Instant, sleep};
 
 use crate::cli::demo::watch::WatchError;
@@ -92,8 +92,7 @@ impl Scene {
         }
     }
 
-    /// Stops the daemon with SIGTERM, and with SIGKILL when it takes too long; then the folder
-    /// goes, unless something went wrong and its log is of use.
+    /// Stops the daemon with SIGTERM, and with SIGKILL when it takes too long.
     ///
     /// # Errors
     ///
@@ -114,6 +113,15 @@ impl Scene {
         if !status.success() {
             return Err(DemoError::BadEnd { status, log: self.log() });
         }
+        Ok(())
+    }
+
+    /// Removes the folder.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses.
+    pub fn clear(&self) -> Result<(), DemoError> {
         fs::remove_dir_all(&self.folder).map_err(system("remove the temporary folder"))
     }
 
@@ -159,8 +167,9 @@ impl Scene {
         Ok(self.status)
     }
 
+    /// Ends the daemon and whatever else is in its process group.
     fn kill(&mut self) -> io::Result<ExitStatus> {
-        self.daemon.kill()?;
+        kill_process_group(Pid::from_child(&self.daemon), Signal::KILL)?;
         let status = self.daemon.wait()?;
         self.status = Some(status);
         Ok(status)

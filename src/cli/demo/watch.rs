@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::message::Message;
 use async_nats::jetstream::stream::Stream;
+use async_nats::{ConnectOptions, ServerAddr};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
@@ -86,7 +87,15 @@ impl Watch {
         let text = std::fs::read(address).map_err(|error| format!("no {ADDRESS_FILE}: {error}"))?;
         let address: Address = serde_json::from_slice(&text)
             .map_err(|error| format!("{ADDRESS_FILE} cannot be read: {error}"))?;
-        let client = async_nats::connect(address.url).await.map_err(|error| error.to_string())?;
+        let server: ServerAddr = address.url.parse().map_err(|error| format!("{error}"))?;
+        // Credentials inside the address are not taken by the client itself.
+        let options = match (server.username(), server.password()) {
+            (Some(user), Some(password)) => {
+                ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+            }
+            _ => ConnectOptions::new(),
+        };
+        let client = options.connect(&server).await.map_err(|error| error.to_string())?;
         let stream = jetstream::new(client).get_stream(STREAM).await;
         let stream = stream.map_err(|error| error.to_string())?;
         let live = read_all(&stream).await?;
