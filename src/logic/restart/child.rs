@@ -177,13 +177,18 @@ impl Child {
         self.circuit.as_ref().map_or(CircuitState::Closed, Circuit::state)
     }
 
+    /// How a run ends that does as it is told.
+    pub(super) fn asked_exit(&self) -> ChildExit {
+        match self.spec.shutdown {
+            Shutdown::BrutalKill => ChildExit::Killed,
+            Shutdown::Timeout(_) | Shutdown::Infinity => ChildExit::Stopped,
+        }
+    }
+
     /// Whether OTP reports this end of a stopped run as nothing unusual.
     pub(super) fn expects(&self, exit: &ChildExit) -> bool {
-        let asked = match self.spec.shutdown {
-            Shutdown::BrutalKill => *exit == ChildExit::Killed,
-            Shutdown::Timeout(_) | Shutdown::Infinity => *exit == ChildExit::Stopped,
-        };
-        asked || (self.spec.restart != RestartType::Permanent && exit.is_clean())
+        *exit == self.asked_exit()
+            || (self.spec.restart != RestartType::Permanent && exit.is_clean())
     }
 
     pub(super) fn view(&self) -> ChildView {

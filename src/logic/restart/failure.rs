@@ -301,19 +301,19 @@ impl Supervisor {
     }
 
     /// OTP's `restarting`: tried again when everything that waits now has been handled.
-    fn queue_again(&mut self, turn: &Turn, place: Place, within: Within) {
+    fn queue_again(&mut self, turn: &mut Turn, place: Place, within: Within) {
         self.settle(place, Phase::Waiting(turn.now));
         if let Some(child) = self.children.get_mut(&place) {
             child.retry = Retry::Queued;
         }
         self.mailbox.push_back(Mail::TryAgain(place));
-        self.cut_group(within);
+        self.cut_group(turn, within);
     }
 
     /// A group whose member failed to start goes no further, unless its members are independent.
-    fn cut_group(&mut self, within: Within) {
+    fn cut_group(&mut self, turn: &mut Turn, within: Within) {
         if within == Within::Group && !self.is_individual() {
-            self.end_group();
+            self.end_group(turn);
         }
     }
 
@@ -337,7 +337,7 @@ impl Supervisor {
             Within::Group => {
                 self.tie(place, at);
                 self.wait_tied(at);
-                self.end_group();
+                self.end_group(turn);
             }
             Within::Single => self.begin_hold(turn, place, at, Some(record)),
         }

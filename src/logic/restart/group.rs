@@ -265,10 +265,11 @@ impl Supervisor {
     }
 
     /// The group operation goes no further.
-    pub(super) fn end_group(&mut self) {
+    pub(super) fn end_group(&mut self, turn: &mut Turn) {
         self.group = None;
         if self.stage == Stage::Starting {
             self.stage = Stage::Running;
+            turn.out.push(Action::Ready);
         }
     }
 
@@ -429,7 +430,7 @@ impl Supervisor {
                 self.stage = Stage::Ended;
                 self.group = None;
             }
-            What::Hold(_) => self.end_group(),
+            What::Hold(_) => self.end_group(turn),
             What::Restart | What::Init => group.step = Step::Start(Bound::Unbounded),
         }
         Progress::Done
@@ -470,7 +471,7 @@ impl Supervisor {
                 group.step = Step::Start(Bound::Excluded(place));
                 self.start(turn, place, StartFor::Group);
             }
-            None => self.end_group(),
+            None => self.end_group(turn),
         }
         Progress::Done
     }

@@ -297,7 +297,8 @@ impl Supervisor {
         match (child.task, outcome) {
             (Task::Start(_), outcome) => self.start_ended(turn, place, outcome),
             (Task::Cut(_), StartOutcome::Failed(_) | StartOutcome::Ignored) => {
-                self.stop_ended(turn, place, ChildExit::Stopped);
+                let exit = child.asked_exit();
+                self.stop_ended(turn, place, exit);
             }
             // Up, but its stop is under way; or a report that comes twice.
             (Task::Cut(_), StartOutcome::Up) | (Task::None | Task::Stop(_), _) => {}

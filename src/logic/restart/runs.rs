@@ -144,18 +144,12 @@ impl Supervisor {
     /// A stop has ended.
     pub(super) fn stop_ended(&mut self, turn: &mut Turn, place: Place, exit: ChildExit) {
         let Some(child) = self.children.get_mut(&place) else { return };
-        let (why, cut) = match child.task {
-            Task::Stop(why) => (why, false),
-            Task::Cut(why) => (why, true),
-            Task::None | Task::Start(_) => return,
-        };
+        let (Task::Stop(why) | Task::Cut(why)) = child.task else { return };
         child.task = Task::None;
         if why != StopFor::Group {
             self.singles = self.singles.saturating_sub(1);
         }
-        if !cut {
-            self.report_unexpected(turn, place, &exit);
-        }
+        self.report_unexpected(turn, place, &exit);
         self.count_down();
         self.release_waiting(place);
         match why {
