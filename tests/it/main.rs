@@ -30,4 +30,3 @@ mod outbox;
 mod streams;
 
 mod cli;
-mod daemon;
