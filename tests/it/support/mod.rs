@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "not every helper is used by every set of tests")]
 
 pub(crate) mod nats;
+pub(crate) mod transport;
 
 use std::time::{Duration, Instant};
 
