@@ -287,7 +287,7 @@ impl Desk {
             )));
         }
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| {
+        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_none_left| {
             busy(format!("commands under way hold {} bytes, which is the most", limits.bytes_max))
         })
     }

@@ -286,7 +286,7 @@ impl Connection {
         let what = || format!("a subscription to {subject}");
         let subscriber = timeout(self.inner.timeout, subscribing)
             .await
-            .map_err(|_| self.timed_out(&what()))?
+            .map_err(|_elapsed| self.timed_out(&what()))?
             .map_err(|error| CallError::BadSubject {
                 subject: subject.to_owned(),
                 said: chain(&error).join(": "),
@@ -317,7 +317,7 @@ impl Connection {
         };
         let sent = timeout(self.inner.timeout, sending)
             .await
-            .map_err(|_| self.timed_out(&format!("a message for {subject}")))?;
+            .map_err(|_elapsed| self.timed_out(&format!("a message for {subject}")))?;
         sent.map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => self.too_large(subject, bytes),
             PublishErrorKind::InvalidSubject => bad_subject(subject, &error),
@@ -343,7 +343,7 @@ impl Connection {
         // The library's own bound covers the answer, not the wait for room in its queue.
         let answer = timeout(wait.saturating_add(Duration::from_millis(50)), asked)
             .await
-            .map_err(|_| what())?;
+            .map_err(|_elapsed| what())?;
         answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => what(),
             RequestErrorKind::NoResponders => {

@@ -160,7 +160,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ContextError {
 
 fn selected(folder: &Path) -> Result<String, ContextError> {
     let none = || ContextError::NoneSelected { folder: folder.to_owned() };
-    let text = std::fs::read_to_string(folder.join("context.txt")).map_err(|_| none())?;
+    let text = std::fs::read_to_string(folder.join("context.txt")).map_err(|_absent| none())?;
     let name = text.trim();
     if name.is_empty() { Err(none()) } else { Ok(name.to_owned()) }
 }

@@ -23,7 +23,7 @@ const SUBSCRIPTION_MESSAGES_MAX: usize = 16_384;
 /// so the interval is.
 const LIBRARY_PINGS_OUT: u32 = 2;
 
-/// Length of the seed of an NKey.
+/// Length of the seed of an `NKey`.
 const SEED_CHARS: usize = 58;
 
 /// Delay before an attempt to reconnect: exponential with jitter over the upper half; the first
@@ -215,7 +215,12 @@ pub(crate) fn worst(failures: Vec<ConnectError>) -> ConnectError {
         match failure {
             ConnectError::Unreachable { attempts: more } => attempts.extend(more),
             refused @ ConnectError::Refused(_) => return refused,
-            other => worst = Some(other),
+            other @ (ConnectError::Tls(_)
+            | ConnectError::Settings(_)
+            | ConnectError::Version { .. }
+            | ConnectError::JetStreamOff { .. }
+            | ConnectError::JetStreamForbidden { .. }
+            | ConnectError::Call(_)) => worst = Some(other),
         }
     }
     worst.unwrap_or(ConnectError::Unreachable { attempts })

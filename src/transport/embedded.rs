@@ -317,7 +317,7 @@ impl Prepared {
         match contexts::write_own(folder, CONTEXT, url) {
             Ok(_) => {}
             Err(error @ ContextError::NotOurs { .. }) => {
-                tracing::info!(error = %error, "no context written")
+                tracing::info!(error = %error, "no context written");
             }
             Err(error) => tracing::warn!(error = %error, "no context written"),
         }

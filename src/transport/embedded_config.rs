@@ -121,6 +121,8 @@ fn quoted(path: &Path) -> Result<String, EmbeddedError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::transport::embedded::USER;
 

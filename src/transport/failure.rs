@@ -93,7 +93,7 @@ impl ConnectError {
 
 fn tls_hint(said: &str) -> &'static str {
     let said = said.to_ascii_lowercase();
-    if said.contains("unknownissuer") || said.contains("unknown issuer") {
+    if ["unknownissuer", "unknown issuer", "badsignature"].iter().any(|one| said.contains(one)) {
         "set nats.tls.ca to the authority that signed the server's certificate"
     } else if said.contains("notvalidforname") || said.contains("not valid for name") {
         "use the host name that stands in the server's certificate"

@@ -283,8 +283,7 @@ mod tests {
         for event in events {
             writer.on_event(event);
         }
-        let link = writer.receiver().borrow().clone();
-        link
+        writer.link.borrow().clone()
     }
 
     fn failed(said: &str) -> Event {

@@ -287,9 +287,7 @@ impl PresenceService {
             };
             let work = async {
                 let mut presence = Presence::claim(&connection, self.identity.clone()).await?;
-                if let Some(ready) = ready.take() {
-                    ready.tell();
-                }
+                ready.take().map(Ready::tell).unwrap_or_default();
                 Err::<(), _>(presence.hold().await)
             };
             // Cancelling the work drops its subscriptions, which is what stopping means.

@@ -157,11 +157,11 @@ pub enum Auth {
     },
     /// Token.
     Token(Secret),
-    /// Seed of an NKey, beginning with `SU`.
+    /// Seed of an `NKey`, beginning with `SU`.
     NKey(Secret),
-    /// File that holds the seed of an NKey.
+    /// File that holds the seed of an `NKey`.
     NKeyFile(PathBuf),
-    /// Credentials file: a JWT and the seed of its NKey.
+    /// Credentials file: a JWT and the seed of its `NKey`.
     CredentialsFile(PathBuf),
 }
 

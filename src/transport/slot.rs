@@ -183,7 +183,7 @@ impl ConnectionService {
             match outcome {
                 Ensured::Created => tracing::info!(stream = stream.name, "stream created"),
                 Ensured::Unchanged => {
-                    tracing::debug!(stream = stream.name, "stream is as declared")
+                    tracing::debug!(stream = stream.name, "stream is as declared");
                 }
                 Ensured::Updated(changes) => {
                     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -204,7 +204,7 @@ async fn newest(
     settings: &mut watch::Receiver<Option<ConnectSettings>>,
 ) -> Result<ConnectSettings, ServiceError> {
     let gone = || ServiceError::new("nobody says which nats server to use");
-    let newest = settings.wait_for(Option::is_some).await.map_err(|_| gone())?;
+    let newest = settings.wait_for(Option::is_some).await.map_err(|_closed| gone())?;
     newest.clone().ok_or_else(gone)
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod nats;
 pub(crate) mod scripted;
+pub(crate) mod transport;
 
 use std::time::{Duration, Instant};
 

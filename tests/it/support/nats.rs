@@ -341,8 +341,9 @@ fn spawn(binary: &Path, config: &Path) -> Child {
     receiver.recv().unwrap().expect("the server binary can be started")
 }
 
+/// Asks the kernel to kill the process when the thread that starts it ends.
 #[expect(unsafe_code, reason = "the only way to ask for the parent-death signal")]
-fn die_with_us(command: &mut Command) {
+pub(crate) fn die_with_us(command: &mut Command) {
     // SAFETY: the closure makes one system call and neither allocates nor locks.
     unsafe {
         command.pre_exec(|| {
