@@ -95,7 +95,7 @@ pub struct AgentRequest {
 
 /// Asks for the end of an agent's log.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "LogsFields")]
 pub struct LogsRequest {
     /// Agent id or name.
     pub agent: String,
@@ -105,6 +105,28 @@ pub struct LogsRequest {
     /// Byte position to read on from, as given in the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+}
+
+/// All fields of a `logs` request on the wire: `grace_ms` and `reason` may stand in every command
+/// about one agent, and mean nothing here.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogsFields {
+    agent: String,
+    #[serde(default)]
+    lines: Option<u32>,
+    #[serde(default)]
+    after: Option<u64>,
+    #[serde(default, rename = "grace_ms")]
+    _grace_ms: Option<u64>,
+    #[serde(default, rename = "reason")]
+    _reason: Option<String>,
+}
+
+impl From<LogsFields> for LogsRequest {
+    fn from(fields: LogsFields) -> Self {
+        Self { agent: fields.agent, lines: fields.lines, after: fields.after }
+    }
 }
 
 /// A request on `system.control`.

@@ -104,7 +104,7 @@ impl ChildExit {
     }
 }
 
-/// `exit` of a failure event: null where there was none.
+/// Exit status and signal of a run that ended; both are `None` where nobody can tell.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ExitCodes {
     /// Exit status.

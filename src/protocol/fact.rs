@@ -1,7 +1,8 @@
-//! The typed `data` of every event, its type name, and the subject it goes to.
+//! The typed `data` of every event, and its type name.
 //!
 //! Past tense: a fact has happened. Fields may be added within a version; a change of meaning is
-//! a new version in the type name.
+//! a new version in the type name. Unknown fields are ignored on reading, and so are events of
+//! types that this version does not know ([`Fact::read`]).
 
 use std::collections::BTreeMap;
 
@@ -155,7 +156,9 @@ pub struct Failed {
     pub name: ChildName,
     /// What was seen.
     pub failure_type: FailureType,
-    /// Exit status or signal.
+    /// Exit status or signal; on the wire null where there was no exit that anybody knows.
+    #[serde(with = "exit_or_null")]
+    #[schemars(with = "Option<ExitCodes>")]
     pub exit: ExitCodes,
     /// State before and after.
     pub context: StateChange,
@@ -378,5 +381,53 @@ impl Fact {
             | Self::SupervisorStarted(_)
             | Self::SupervisorStopped(_) => Category::Supervision,
         }
+    }
+
+    /// Reads the `data` of an event by its `type`; `None` for a type unknown to this version.
+    ///
+    /// # Errors
+    ///
+    /// `data` is not what the type says.
+    pub fn read(
+        event_type: &str,
+        data: &serde_json::Value,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        fn of<'a, T: Deserialize<'a>>(data: &'a serde_json::Value) -> serde_json::Result<Box<T>> {
+            T::deserialize(data).map(Box::new)
+        }
+        let fact = match event_type {
+            "provost.supervision.health.v1" => Self::Health(*of(data)?),
+            "provost.supervision.failure.v1" => Self::Failure(of(data)?),
+            "provost.supervision.recovery.v1" => Self::Recovery(*of(data)?),
+            "provost.supervision.circuit.v1" => Self::Circuit(*of(data)?),
+            "provost.supervision.decision.v1" => Self::Decision(of(data)?),
+            "provost.supervision.escalation.v1" => Self::Escalation(of(data)?),
+            "provost.supervision.supervisor_started.v1" => Self::SupervisorStarted(of(data)?),
+            "provost.supervision.supervisor_stopped.v1" => Self::SupervisorStopped(of(data)?),
+            "provost.supervision.gap.v1" => Self::Gap(*of(data)?),
+            "provost.supervision.system.v1" => Self::System(*of(data)?),
+            "provost.agent.spawned.v1" => Self::AgentSpawned(of(data)?),
+            "provost.agent.state_changed.v1" => Self::AgentStateChanged(of(data)?),
+            "provost.agent.terminated.v1" => Self::AgentTerminated(of(data)?),
+            "provost.agent.error.v1" => Self::AgentError(of(data)?),
+            _ => return Ok(None),
+        };
+        Ok(Some(fact))
+    }
+}
+
+/// `exit` of a failure: null, and not an object of nulls, where there was none.
+mod exit_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::protocol::exit::ExitCodes;
+
+    pub(super) fn serialize<S: Serializer>(exit: &ExitCodes, to: S) -> Result<S::Ok, S::Error> {
+        let known = *exit != ExitCodes::default();
+        known.then_some(exit).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ExitCodes, D::Error> {
+        Option::<ExitCodes>::deserialize(from).map(Option::unwrap_or_default)
     }
 }

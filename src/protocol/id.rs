@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Longest identifier accepted, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
 
-/// Tokens that stand at the place of an id in some subject and so cannot be ids.
+/// Tokens that stand at the place of an agent's or task's id in some subject, and so cannot be one.
 pub const RESERVED_IDS: [&str; 3] = ["command", "events", "reply"];
 
 /// Reasons a string is not an identifier.
@@ -54,6 +54,11 @@ fn check_token(text: &str) -> Result<(), IdError> {
     if let Some(found) = text.chars().find(|found| !is_token_char(*found)) {
         return Err(IdError::BadCharacter { text: text.to_owned(), found });
     }
+    Ok(())
+}
+
+fn check_name(text: &str) -> Result<(), IdError> {
+    check_token(text)?;
     if RESERVED_IDS.contains(&text) {
         return Err(IdError::Reserved { text: text.to_owned() });
     }
@@ -66,8 +71,22 @@ pub fn is_token_char(candidate: char) -> bool {
     candidate.is_ascii_alphanumeric() || candidate == '-' || candidate == '_'
 }
 
+/// Schema of any token.
+fn token_schema() -> Schema {
+    json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
+}
+
+/// Schema of a token that is not reserved.
+fn name_schema() -> Schema {
+    json_schema!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9_-]{1,64}$",
+        "not": { "enum": RESERVED_IDS },
+    })
+}
+
 macro_rules! token_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($check:ident, $schema:expr, $(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
         #[serde(try_from = "String", into = "String")]
@@ -85,7 +104,7 @@ macro_rules! token_id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                check_token(text).map(|()| Self(text.to_owned()))
+                $check(text).map(|()| Self(text.to_owned()))
             }
         }
 
@@ -93,7 +112,7 @@ macro_rules! token_id {
             type Error = IdError;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                check_token(&text).map(|()| Self(text))
+                $check(&text).map(|()| Self(text))
             }
         }
 
@@ -115,35 +134,41 @@ macro_rules! token_id {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
+                $schema
             }
         }
     };
 }
 
 token_id! {
+    check_name, name_schema(),
     /// Identity of one agent; a UUID v7 for what provost starts, a worker's own token for remote
     /// ones. It stays the same across restarts.
     AgentId
 }
 token_id! {
+    check_name, name_schema(),
     /// Name of a child within the tree: of an agent, a supervisor, a downstream or a part of the
     /// daemon. Unique within one daemon.
     ChildName
 }
 token_id! {
+    check_name, name_schema(),
     /// Name of an agent type, as declared in the configuration.
     AgentTypeName
 }
 token_id! {
+    check_name, name_schema(),
     /// Name of the node a daemon runs on.
     NodeName
 }
 token_id! {
+    check_token, token_schema(),
     /// Type of a task: a label for limits, policies and dead letters.
     TaskType
 }
 token_id! {
+    check_token, token_schema(),
     /// What an event is about: an agent's id, a downstream's or another child's name. It is the
     /// last token of many subjects.
     SubjectId
@@ -259,5 +284,11 @@ mod tests {
         check("a b", "identifier \"a b\" contains ' '; use only A-Z a-z 0-9 _ -");
         check("é", "identifier \"é\" contains 'é'; use only A-Z a-z 0-9 _ -");
         check("events", "identifier \"events\" is reserved; choose another name");
+    }
+
+    #[test]
+    fn a_label_that_no_subject_confuses_may_be_any_token() {
+        assert_eq!("events".parse::<TaskType>().unwrap().as_str(), "events");
+        assert_eq!("reply".parse::<SubjectId>().unwrap().as_str(), "reply");
     }
 }

@@ -1,7 +1,8 @@
 //! What a child is declared to be: the words of OTP's child specification, and provost's beyond.
 //!
 //! Specs are built by `config/` or by a library user; they are already checked when they exist
-//! inside the tree.
+//! inside the tree. As JSON every duration is whole milliseconds, in a field whose name ends in
+//! `_ms`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ pub enum Shutdown {
     /// Killed at once, without being asked.
     BrutalKill,
     /// Asked to stop, killed after this time.
+    #[serde(rename = "timeout_ms", with = "millis")]
+    #[schemars(with = "u64")]
     Timeout(Duration),
     /// Asked to stop and waited for without limit.
     Infinity,
@@ -93,6 +96,8 @@ pub struct Limit {
     /// Restarts allowed within the period; 0 allows none.
     pub intensity: u32,
     /// Length of the sliding window; above zero.
+    #[serde(rename = "period_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub period: Duration,
 }
 
@@ -113,10 +118,14 @@ pub enum Jitter {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct BackoffSpec {
     /// First delay; zero switches backoff off.
+    #[serde(rename = "initial_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub initial: Duration,
     /// Growth from one delay to the next; at least 1.
     pub factor: f64,
     /// Longest delay; at least `initial`.
+    #[serde(rename = "max_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub max: Duration,
     /// How the delay is drawn.
     pub jitter: Jitter,
@@ -145,12 +154,18 @@ pub struct CircuitSpec {
     /// What happens when the limit is exceeded.
     pub on_exceeded: OnExceeded,
     /// How long the circuit stays open the first time; above zero.
+    #[serde(rename = "open_for_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub open_for: Duration,
     /// Growth of the open time with each failed trial; at least 1.
     pub open_factor: f64,
     /// Longest open time; at least `open_for`.
+    #[serde(rename = "open_max_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub open_max: Duration,
     /// Healthy running time that closes a trial and resets the backoff; above zero.
+    #[serde(rename = "stable_after_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub stable_after: Duration,
 }
 
@@ -300,6 +315,8 @@ pub struct StopSpec {
     /// Signal name, for example `SIGTERM`.
     pub signal: SignalName,
     /// Time from the signal to SIGKILL of the whole group.
+    #[serde(rename = "grace_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub grace: Duration,
 }
 
@@ -363,6 +380,8 @@ pub struct AgentSpec {
     /// Memory limit in MiB, if any.
     pub max_memory_mb: Option<u64>,
     /// Time limit of one task.
+    #[serde(rename = "timeout_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub timeout: Duration,
     /// How it is stopped.
     pub stop: StopSpec,
@@ -378,4 +397,19 @@ pub struct AgentSpec {
     pub labels: BTreeMap<String, String>,
     /// Where its type was written, as `file:line`.
     pub origin: Option<String>,
+}
+
+/// Durations stand on the wire as whole milliseconds, and the field's name says so.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
 }

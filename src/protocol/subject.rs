@@ -126,9 +126,66 @@ pub enum Subject {
     TaskLog(SubjectId),
     /// `coordination.events`.
     CoordinationEvents,
+    /// `coordination.cancel.<task_id>`; a request.
+    TaskCancel(SubjectId),
+    /// `coordination.resources.<type>`; a request.
+    Resources(SubjectId),
+    /// `downstream.<name>.call`; a request.
+    DownstreamCall(SubjectId),
+    /// `downstream.<name>.publish`.
+    DownstreamPublish(SubjectId),
+    /// `downstream.<name>.status`; a request.
+    DownstreamStatus(SubjectId),
+    /// `downstream.<name>.events`: what arrives on its subscriptions.
+    DownstreamEvents(SubjectId),
+    /// `agent.<id>.task`: tasks for a remote agent.
+    AgentTask(SubjectId),
+    /// `agent.<id>.ctl`: orders for a remote agent.
+    AgentControl(SubjectId),
+    /// `agent.<id>.beat`: heartbeats of a remote agent.
+    AgentBeat(SubjectId),
+    /// `agent.reply.<id>.<task_id>.<attempt>`: what a remote agent says about one attempt.
+    AgentReply {
+        /// The agent.
+        agent: SubjectId,
+        /// The task.
+        task: SubjectId,
+        /// The attempt, counted from 1.
+        attempt: u32,
+    },
 }
 
 impl Subject {
+    /// All subjects with their placeholders, as documents write them.
+    pub const TEMPLATES: [&str; 26] = [
+        "supervision.health.<id>",
+        "supervision.failures.<severity>",
+        "supervision.recovery.<id>",
+        "supervision.circuits.<child>",
+        "supervision.events",
+        "supervision.patterns.<kind>",
+        "supervision.alerts.<severity>",
+        "agent.events.<agent_id>",
+        "agent.command",
+        "system.control",
+        "system.presence",
+        "dlq.<type>",
+        "coordination.tasks.<type>",
+        "coordination.results.<task_id>",
+        "coordination.log.<task_id>",
+        "coordination.events",
+        "coordination.cancel.<task_id>",
+        "coordination.resources.<type>",
+        "downstream.<name>.call",
+        "downstream.<name>.publish",
+        "downstream.<name>.status",
+        "downstream.<name>.events",
+        "agent.<id>.task",
+        "agent.<id>.ctl",
+        "agent.<id>.beat",
+        "agent.reply.<id>.<task_id>.<attempt>",
+    ];
+
     /// Reads a subject that carries no prefix (see [`SubjectPrefix::strip`]).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -152,6 +209,21 @@ impl Subject {
             ["coordination", "results", last] => id(last).map(Self::TaskResults),
             ["coordination", "log", last] => id(last).map(Self::TaskLog),
             ["coordination", "events"] => Some(Self::CoordinationEvents),
+            ["coordination", "cancel", last] => id(last).map(Self::TaskCancel),
+            ["coordination", "resources", last] => id(last).map(Self::Resources),
+            ["downstream", name, "call"] => id(name).map(Self::DownstreamCall),
+            ["downstream", name, "publish"] => id(name).map(Self::DownstreamPublish),
+            ["downstream", name, "status"] => id(name).map(Self::DownstreamStatus),
+            ["downstream", name, "events"] => id(name).map(Self::DownstreamEvents),
+            // `agent.events.<id>` stands above: no agent may be called `events`.
+            ["agent", agent, "task"] => id(agent).map(Self::AgentTask),
+            ["agent", agent, "ctl"] => id(agent).map(Self::AgentControl),
+            ["agent", agent, "beat"] => id(agent).map(Self::AgentBeat),
+            ["agent", "reply", agent, task, attempt] => Some(Self::AgentReply {
+                agent: id(agent)?,
+                task: id(task)?,
+                attempt: attempt.parse().ok()?,
+            }),
             _ => None,
         }
     }
@@ -182,6 +254,18 @@ impl fmt::Display for Subject {
             Self::TaskResults(id) => write!(f, "coordination.results.{id}"),
             Self::TaskLog(id) => write!(f, "coordination.log.{id}"),
             Self::CoordinationEvents => f.write_str("coordination.events"),
+            Self::TaskCancel(id) => write!(f, "coordination.cancel.{id}"),
+            Self::Resources(kind) => write!(f, "coordination.resources.{kind}"),
+            Self::DownstreamCall(name) => write!(f, "downstream.{name}.call"),
+            Self::DownstreamPublish(name) => write!(f, "downstream.{name}.publish"),
+            Self::DownstreamStatus(name) => write!(f, "downstream.{name}.status"),
+            Self::DownstreamEvents(name) => write!(f, "downstream.{name}.events"),
+            Self::AgentTask(id) => write!(f, "agent.{id}.task"),
+            Self::AgentControl(id) => write!(f, "agent.{id}.ctl"),
+            Self::AgentBeat(id) => write!(f, "agent.{id}.beat"),
+            Self::AgentReply { agent, task, attempt } => {
+                write!(f, "agent.reply.{agent}.{task}.{attempt}")
+            }
         }
     }
 }
@@ -221,38 +305,28 @@ mod tests {
 
     #[test]
     fn a_subject_is_read_back_under_any_prefix() {
-        let texts = [
-            "supervision.health.w1",
-            "supervision.failures.critical",
-            "supervision.recovery.w1",
-            "supervision.circuits.w1",
-            "supervision.events",
-            "supervision.patterns.flapping",
-            "supervision.alerts.low",
-            "agent.events.w1",
-            "agent.command",
-            "system.control",
-            "system.presence",
-            "dlq.review",
-            "coordination.tasks.review",
-            "coordination.results.t1",
-            "coordination.log.t1",
-            "coordination.events",
-        ];
+        let filled = |template: &&str| {
+            let text = template.replace("<severity>", "critical").replace("<attempt>", "2");
+            let token = |token: &str| if token.starts_with('<') { "w1" } else { token }.to_owned();
+            text.split('.').map(token).collect::<Vec<_>>().join(".")
+        };
+        let texts: Vec<String> = Subject::TEMPLATES.iter().map(filled).collect();
         for prefix in ["", "acme", "acme.prod"] {
             let prefix: SubjectPrefix = prefix.parse().unwrap();
-            for text in texts {
+            for text in &texts {
                 let full = Subject::parse(text).unwrap().under(&prefix);
-                assert!(full.ends_with(text), "{full}");
+                assert!(full.ends_with(text.as_str()), "{full}");
                 let stripped = prefix.strip(&full).unwrap();
-                assert_eq!(Subject::parse(stripped).unwrap().to_string(), text);
+                assert_eq!(Subject::parse(stripped).unwrap().to_string(), *text);
             }
         }
     }
 
     #[test]
     fn what_is_no_subject_of_ours_is_not_read() {
-        for text in ["", "supervision", "supervision.failures.huge", "agent.events.a.b", "x.y"] {
+        let others =
+            ["agent.events.a.b", "agent.reply.a.t.one", "agent.a.other", "downstream.a", "x.y"];
+        for text in ["", "supervision", "supervision.failures.huge"].into_iter().chain(others) {
             assert_eq!(Subject::parse(text), None, "{text}");
         }
         let prefix: SubjectPrefix = "acme".parse().unwrap();

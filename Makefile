@@ -1,0 +1,36 @@
+# The two commands to know: `make demo` and `make test`. Both set up what is missing first.
+
+# What scripts/setup.sh installed goes before what the machine has, which may be too old.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+CARGO ?= cargo
+DEMO_SECONDS ?=
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo 'make demo    a supervised tree of real processes that fail on purpose; Ctrl-C ends it'
+	@echo '             (DEMO_SECONDS=20 make demo ends by itself)'
+	@echo 'make test    all checks and tests'
+	@echo 'make lint    format, clippy, documentation and dependency checks alone'
+	@echo 'make setup   only installs what is missing, into .tools/'
+	@echo 'make clean   removes target/ and .tools/'
+
+setup:
+	@scripts/setup.sh --tests
+
+demo:
+	@scripts/setup.sh
+	@DEMO_SECONDS='$(DEMO_SECONDS)' scripts/demo.sh
+
+test: setup lint
+	$(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	scripts/check-dependencies.sh
+
+clean:
+	$(CARGO) clean
+	rm -rf .tools
