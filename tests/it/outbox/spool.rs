@@ -142,6 +142,29 @@ async fn an_unwritable_spool_is_told_and_events_go_on_from_memory() {
     life.stop().await;
 }
 
+#[tokio::test]
+async fn the_spool_soon_knows_what_is_acknowledged_though_nothing_new_comes() {
+    let server = NatsServer::start();
+    declare(&server.jetstream().await, "").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (_sender, clients) = connect(&server).await;
+    let life = Life::begin(settings(&dir.path().join("spool")), clients);
+    for number in 1..=10 {
+        life.handle.emit(numbered(number));
+    }
+    life.flush().await;
+    eventually("a copy of the spool holds nothing that waits", async || {
+        let copy = tempfile::tempdir().unwrap();
+        let from = dir.path().join("spool/events.spool");
+        std::fs::copy(from, copy.path().join("events.spool")).unwrap();
+        let (_nobody, clients) = watch::channel(None);
+        let (handle, _service) = open(settings(copy.path()), clients).unwrap();
+        (handle.status().waiting == 0).then_some(())
+    })
+    .await;
+    life.stop().await;
+}
+
 /// Environment variable that makes this test binary a child that writes a spool.
 const CHILD_DIR: &str = "PROVOST_TEST_OUTBOX_DIR";
 const CHILD_URL: &str = "PROVOST_TEST_OUTBOX_URL";
