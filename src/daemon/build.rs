@@ -18,7 +18,7 @@ use crate::daemon::agents::AgentMaker;
 use crate::daemon::error::DaemonError;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
 use crate::daemon::registry::Registry;
-use crate::daemon::services::{EmbeddedService, Hosted, clients};
+use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, settings};
 use crate::ports::{EventSink, Ids, RunLog, Service, WallClock};
@@ -87,7 +87,7 @@ impl Plan {
         let slot = ConnectionSlot::new();
         let outbox = Outbox::open(
             settings::outbox(&config, own("outbox")?),
-            clients(&slot, outside),
+            slot.clients(outside),
             Arc::clone(&ids),
             Arc::clone(&clock),
         )?;
@@ -114,7 +114,7 @@ impl Plan {
         let handle = TreeHandle::new(own("root")?, ports);
         let builder =
             Builder { options, config, outside: outside.clone(), slot, keeper, maker, identity };
-        let tree = builder.tree(&handle, connect, outbox).await?;
+        let tree = Box::pin(builder.tree(&handle, connect, outbox)).await?;
         Ok(Self { tree, handle })
     }
 }

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::tree::Tree;
@@ -103,7 +104,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         .build()
         .map_err(|source| DaemonError::System { what: "cannot start threads", source })?;
     let stop = options.stop.clone();
-    let signals = outside.block_on(watch_signals(&stop))?;
+    let signals = watch_signals(outside.handle(), &stop)?;
     let plan = outside.block_on(Plan::make(&options, outside.handle()))?;
     let ended = supervise(plan, options.ready, stop);
     signals.abort();
@@ -112,28 +113,29 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 }
 
 /// SIGTERM and SIGINT stop the daemon; SIGHUP would reload, which this version cannot.
-async fn watch_signals(
+fn watch_signals(
+    outside: &Handle,
     stop: &CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, DaemonError> {
+) -> Result<JoinHandle<()>, DaemonError> {
+    let _context = outside.enter();
     let failed = |source| DaemonError::System { what: "cannot watch signals", source };
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hup = signal(SignalKind::hangup()).map_err(failed)?;
     let stop = stop.clone();
-    #[expect(clippy::disallowed_methods, reason = "aborted by the caller when the daemon ends")]
-    let watching = tokio::spawn(async move {
+    // Aborted by the caller when the daemon ends.
+    Ok(outside.spawn(async move {
         loop {
             // Receiving a signal is cancel safe.
             tokio::select! {
                 _ = term.recv() => stop.cancel(),
                 _ = int.recv() => stop.cancel(),
                 _ = hup.recv() => {
-                    tracing::warn!("SIGHUP ignored: this version reads its configuration at start only");
+                    tracing::warn!("SIGHUP ignored: this version reads its configuration at start");
                 }
             }
         }
-    });
-    Ok(watching)
+    }))
 }
 
 /// Runs the tree on a thread of its own until it is told to stop or ends by itself.

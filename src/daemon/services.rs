@@ -17,10 +17,8 @@ use crate::protocol::exit::StartError;
 use crate::protocol::id::Generation;
 use crate::runtimes::in_process::ServiceRuntime;
 use crate::runtimes::keeper::{KeeperSlot, ProcessRun};
-use crate::transport::connect::Connection;
 use crate::transport::embedded::{EmbeddedServer, Prepared};
 use crate::transport::settings::{Auth, ConnectSettings, ServerUrl};
-use crate::transport::slot::ConnectionSlot;
 
 /// Longest time from the start of the embedded server until it listens.
 const SERVER_READY_WITHIN: Duration = Duration::from_secs(20);
@@ -153,26 +151,4 @@ fn with_credentials(url: &ServerUrl) -> String {
             _,
         ) => plain,
     }
-}
-
-/// Gives the outbox the client of whatever connection is the present one.
-pub fn clients(
-    slot: &ConnectionSlot,
-    runtime: &Handle,
-) -> watch::Receiver<Option<async_nats::Client>> {
-    let mut connections = slot.watch();
-    let client = |connection: &Option<Connection>| {
-        connection.as_ref().map(|connection| connection.client().clone())
-    };
-    let (sender, receiver) = watch::channel(client(&connections.borrow()));
-    // Ends by itself when the slot or the outbox is gone.
-    runtime.spawn(async move {
-        while connections.changed().await.is_ok() {
-            let current = client(&connections.borrow_and_update());
-            if sender.send(current).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }
