@@ -1,14 +1,18 @@
-//! Configuration from outside: faults word for word, layers, interpolation, the shipped files.
+//! Configuration from outside. Here: the documented sample, defaults, specs, and the bench that all
+//! parts use.
+
+mod faults;
+mod garbage;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proptest::prelude::*;
 use provost::config::{
-    AgentEntry, Config, DownstreamAuth, Durability, EnvValue, Environment, Http, Loaded, NatsAuth,
-    NatsTarget, Overrides, ProbeKind, ShowOrigin, Sources, SpecError, Switch, schema_json,
-    validate,
+    AgentEntry, AgentType, Config, Distribution, DownstreamAuth, Durability, Environment, Http,
+    Loaded, NatsAuth, NatsTarget, Overrides, ProbeKind, ShowOrigin, Sources, SpecError, Switch,
+    schema_json,
 };
 use provost::protocol::id::AgentId;
 use provost::protocol::spec::{
@@ -180,4 +184,133 @@ fn the_documented_sample_loads() {
     assert!(matches!(&backend.auth, DownstreamAuth::Bearer(token) if token.reveal() == "t0p"));
     assert_eq!(backend.resilience.breaker.open_for, Duration::from_secs(5));
     assert!(!format!("{loaded:?}").contains("t0p"));
+}
+
+#[test]
+fn every_documented_default_applies() {
+    let loaded = Bench::new(&[]).loaded();
+    let config = &loaded.config;
+    assert_eq!(config.provost.node.as_str(), "box");
+    assert_eq!(config.provost.state_dir, Path::new("/home/u/.local/state/provost"));
+    assert_eq!(config.provost.subject_prefix.as_str(), "");
+    assert_eq!(config.provost.http, Http::Listen("127.0.0.1:0".parse().unwrap()));
+    assert_eq!(config.nats.target, NatsTarget::Embedded);
+    assert_eq!(config.nats.auth, NatsAuth::None);
+    assert_eq!(config.nats.durability, Durability::Default);
+    assert_eq!(config.nats.reconnect_wait, Duration::from_millis(250));
+    assert_eq!(config.nats.ping_interval, Duration::from_secs(5));
+    assert_eq!(config.supervision, Switch::Disabled);
+    assert_eq!(config.coordination, Switch::Disabled);
+    assert_eq!(config.routing, Switch::Disabled);
+    assert_eq!(config.agents.max, 10);
+    assert!(!config.agents.allow_undeclared);
+    assert_eq!(config.events.outbox_max_events, 10_000);
+    assert_eq!(config.events.outbox_max_bytes, 64 * 1024 * 1024);
+    assert_eq!(config.events.publish_timeout, Duration::from_secs(5));
+    assert_eq!(config.events.retry_initial, Duration::from_millis(100));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn the_defaults_of_the_switched_sections_apply() {
+    let bench = Bench::new(&[])
+        .env("ENABLE_SUPERVISION", "true")
+        .env("ENABLE_COORDINATION", "on")
+        .env("ENABLE_ADVANCED_ROUTING", "1");
+    let config = bench.loaded().config;
+    let supervision = config.supervision.settings().unwrap();
+    assert_eq!(supervision.health_check_interval, Duration::from_secs(30));
+    assert_eq!(supervision.failure_detection_threshold, 3);
+    assert!(supervision.pattern_detection);
+    let coordination = config.coordination.settings().unwrap();
+    assert_eq!(coordination.task_distribution_strategy, Distribution::RoundRobin);
+    assert!(coordination.resource_sharing);
+    let routing = config.routing.settings().unwrap();
+    assert_eq!(routing.load_balancing_algorithm, Distribution::WeightedRoundRobin);
+    assert!(routing.circuit_breaker);
+    assert_eq!(routing.decision_cache_size, 1000);
+}
+
+#[test]
+fn the_defaults_of_an_agent_type_apply() {
+    let bench = Bench::file("[agent_types.w]\ncommand = [\"true\"]\n");
+    let config = bench.loaded().config;
+    let (name, seen) = config.agent_types.first_key_value().unwrap();
+    assert_eq!(name.as_str(), "w");
+    let mut expected = AgentType::process(vec!["true".to_owned()], bench.dir.path().to_path_buf());
+    expected.origin = Some("a.toml:1".to_owned());
+    assert_eq!(*seen, expected);
+    assert_eq!(seen.max_memory_mb, Some(1024));
+    assert_eq!(seen.timeout, Duration::from_secs(300));
+    assert_eq!(seen.policy, RestartPolicy::default());
+}
+
+fn agent_id() -> AgentId {
+    "0190a000-0000-7000-8000-000000000000".parse().unwrap()
+}
+
+#[test]
+fn a_spec_is_its_type_with_what_its_entry_adds() {
+    let file = "[agent_types.w]\nruntime = \"stdio\"\ncommand = [\"run\"]\nargs = [\"-v\"]\ncwd = \"sub\"\n\
+                env = { A = \"1\", B = \"1\" }\nlabels = { team = \"x\" }\nmax_memory_mb = 0\n\
+                restart = { type = \"transient\", open_for = \"1h\", on_exceeded = \"escalate\", \
+                backoff = { initial = \"0s\", jitter = \"none\" } }\n\
+                stop = { signal = \"SIGINT\", grace = \"2s\" }\n\
+                [[agent]]\nname = \"a\"\ntype = \"w\"\nargs = [\"x\"]\nenv = { B = \"2\" }\nlabels = { n = \"1\" }\n";
+    let bench = Bench::file(file);
+    let config = bench.loaded().config;
+    let spec = config.agent_spec(&config.agents_list[0], agent_id()).unwrap();
+    assert_eq!(spec.command, ["run", "-v", "x"]);
+    assert_eq!(spec.runtime, RuntimeKind::Stdio);
+    assert_eq!(spec.cwd, bench.dir.path().join("sub"));
+    assert_eq!((spec.env["A"].as_str(), spec.env["B"].as_str()), ("1", "2"));
+    assert_eq!(spec.labels.len(), 2);
+    assert_eq!(spec.max_memory_mb, None);
+    assert_eq!(spec.restart, RestartType::Transient);
+    assert_eq!(spec.origin.as_deref(), Some("a.toml:1"));
+    assert_eq!(spec.policy.backoff.jitter, Jitter::None);
+    let circuit = spec.policy.circuit.unwrap();
+    assert_eq!(circuit.on_exceeded, OnExceeded::Escalate);
+    let hour = Duration::from_secs(3600);
+    assert_eq!((circuit.open_for, circuit.open_max), (hour, hour));
+    let entry = AgentEntry::new("b".parse().unwrap(), "v".parse().unwrap());
+    let error = config.agent_spec(&entry, agent_id()).unwrap_err();
+    assert_eq!(error.to_string(), "agent type v is not declared; declared are w");
+}
+
+#[test]
+fn an_undeclared_command_line_needs_permission() {
+    let mut entry = AgentEntry::new("b".parse().unwrap(), "adhoc".parse().unwrap());
+    entry.command_line = Some(vec!["sleep".to_owned(), "1".to_owned()]);
+    let refused = Bench::new(&[]).loaded().config.agent_spec(&entry, agent_id());
+    assert_eq!(refused, Err(SpecError::NotPermitted));
+    let config = Bench::file("[agents]\nallow_undeclared = true\n").loaded().config;
+    let spec = config.agent_spec(&entry, agent_id()).unwrap();
+    assert_eq!(spec.command, ["sleep", "1"]);
+    entry.command_line = Some(Vec::new());
+    assert_eq!(config.agent_spec(&entry, agent_id()), Err(SpecError::EmptyCommand));
+}
+
+#[test]
+fn supervisors_keep_order_and_significance() {
+    let file = "[agent_types.w]\ncommand = [\"x\"]\nrestart = { type = \"temporary\" }\n\
+                [[agent]]\nname = \"a\"\ntype = \"w\"\n[[agent]]\nname = \"b\"\ntype = \"w\"\n\
+                [supervisors.top]\nchildren = [\"b\", \"inner\"]\nauto_shutdown = \"any_significant\"\n\
+                significant = [\"b\"]\n[supervisors.inner]\nchildren = [\"a\"]\nrestart = \"transient\"\n";
+    let config = Bench::file(file).loaded().config;
+    let top = &config.supervisors[&"top".parse().unwrap()];
+    let children: Vec<(&str, Significance)> =
+        top.children.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    assert_eq!(children, [("b", Significance::Significant), ("inner", Significance::Ordinary)]);
+    assert_eq!(top.spec.strategy, Strategy::OneForOne);
+    assert_eq!(top.spec.origin.as_deref(), Some("a.toml:10"));
+    assert_eq!(config.supervisors[&"inner".parse().unwrap()].restart, RestartType::Transient);
+}
+
+#[test]
+fn remote_agents_do_not_count_for_the_pool() {
+    let file = "[agents]\nmax = 1\n[agent_types.r]\nruntime = \"remote\"\n\
+                [agent_types.w]\ncommand = [\"x\"]\n[[agent]]\nname = \"a\"\ntype = \"r\"\n\
+                [[agent]]\nname = \"b\"\ntype = \"r\"\n[[agent]]\nname = \"c\"\ntype = \"w\"\n";
+    assert_eq!(Bench::file(file).loaded().config.agents_list.len(), 3);
 }
