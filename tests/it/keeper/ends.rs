@@ -207,10 +207,12 @@ async fn an_agent_is_measured_while_it_runs_and_not_after() {
     let mut cpu = None;
     until("it used a processor", || {
         let measured = running.measure();
-        assert!(measured.memory_mb.is_some_and(|mb| mb > 0.1 && mb < 1_000.0), "{measured:?}");
+        assert!(measured.memory_mb.is_some_and(|mb| mb < 1_000.0), "{measured:?}");
         assert_eq!(measured.error_rate, None);
         cpu = measured.cpu_usage;
-        cpu.is_some_and(|cores| cores > 0.0) && measured.open_files == Some(4)
+        cpu.is_some_and(|cores| cores > 0.0)
+            && measured.open_files == Some(4)
+            && measured.memory_mb > Some(0.5)
     })
     .await;
     running.kill();
