@@ -1,5 +1,7 @@
 //! Not yet.
 
+pub mod demo;
+
 use std::process::ExitCode;
 
 /// Runs the command line.
