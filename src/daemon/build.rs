@@ -33,7 +33,7 @@ use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
-use crate::transport::outbox::{Outbox, OutboxService};
+use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
@@ -85,8 +85,9 @@ impl Plan {
         };
         let connect = settings::connect(&config)?;
         let slot = ConnectionSlot::new();
+        let outbox_settings = settings::outbox(&config, own("outbox")?);
         let outbox = Outbox::open(
-            settings::outbox(&config, own("outbox")?),
+            outbox_settings.clone(),
             slot.clients(outside),
             Arc::clone(&ids),
             Arc::clone(&clock),
@@ -103,7 +104,7 @@ impl Plan {
             Arc::new(base_env),
         );
         let ports = TreePorts {
-            sink: sink(Arc::new(events), options, &config),
+            sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
             clock: Arc::clone(&clock),
             jitter: Arc::new(SystemJitter),
             runs: Arc::<Registry>::clone(&registry) as Arc<dyn RunLog>,
@@ -340,12 +341,20 @@ fn supervisor_node(
 }
 
 /// Events go to the outbox; the observer sees them too; without supervision only agents' own.
-fn sink(outbox: Arc<dyn EventSink>, options: &Options, config: &Config) -> Arc<dyn EventSink> {
+fn sink(
+    outbox: Arc<dyn EventSink>,
+    options: &Options,
+    (settings, clock): (&OutboxSettings, &Arc<dyn WallClock>),
+) -> Arc<dyn EventSink> {
     let observed: Arc<dyn EventSink> = match &options.observer {
-        Some(observer) => Arc::new(Observed::new(outbox, observer.clone())),
+        Some(observer) => {
+            let clock = Arc::clone(clock);
+            Arc::new(Observed::new(outbox, observer.clone(), settings, clock))
+        }
         None => outbox,
     };
-    if config.supervision.is_enabled() { observed } else { Arc::new(AgentsOnly::new(observed)) }
+    let supervised = options.config.config.supervision.is_enabled();
+    if supervised { observed } else { Arc::new(AgentsOnly::new(observed)) }
 }
 
 fn own(name: &str) -> Result<ChildName, DaemonError> {

@@ -3,6 +3,7 @@
 use crate::actors::tree::TreeError;
 use crate::daemon::lock::LockError;
 use crate::daemon::registry::RegistryError;
+use crate::protocol::command::ErrorKind;
 use crate::protocol::exit::ChildExit;
 use crate::transport::embedded::EmbeddedError;
 use crate::transport::failure::ConnectError;
@@ -56,4 +57,33 @@ pub enum DaemonError {
         /// What it said.
         source: std::io::Error,
     },
+}
+
+impl DaemonError {
+    /// What kind of failure it is; the command line's exit code follows from it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::State(LockError::Held { .. })
+            | Self::Embedded(EmbeddedError::Locked { .. } | EmbeddedError::StillRunning { .. })
+            | Self::Presence(PresenceError::Taken { .. })
+            | Self::Outbox(OutboxError::Locked { .. }) => ErrorKind::AlreadyExists,
+            Self::Connect(ConnectError::Refused(_) | ConnectError::JetStreamForbidden { .. }) => {
+                ErrorKind::NotPermitted
+            }
+            Self::Config { .. }
+            | Self::Connect(ConnectError::Settings(_))
+            | Self::Outbox(OutboxError::Setting { .. }) => ErrorKind::InvalidRequest,
+            Self::Connect(_)
+            | Self::Presence(PresenceError::Call(_) | PresenceError::Closed)
+            | Self::Embedded(_) => ErrorKind::Unavailable,
+            Self::State(LockError::Io { .. })
+            | Self::Registry(_)
+            | Self::Outbox(_)
+            | Self::Tree(_)
+            | Self::Ended(_)
+            | Self::Overdue { .. }
+            | Self::System { .. } => ErrorKind::Internal,
+        }
+    }
 }

@@ -33,7 +33,7 @@ use crate::config::{Environment, Loaded};
 use crate::daemon::build::Plan;
 use crate::daemon::error::DaemonError;
 use crate::daemon::lock::StateLock;
-use crate::ports::EventDraft;
+use crate::protocol::event::Envelope;
 use crate::protocol::exit::ChildExit;
 
 /// Longest time for an orderly shutdown. Each child has a deadline of its own; this one stands
@@ -45,16 +45,16 @@ const OUTSIDE_THREADS: usize = 2;
 
 /// Sees every event as it is raised; must return at once.
 #[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(&EventDraft) + Send + Sync>);
+pub struct Observer(Arc<dyn Fn(&Envelope) + Send + Sync>);
 
 impl Observer {
     /// Wraps a function.
-    pub fn new(see: impl Fn(&EventDraft) + Send + Sync + 'static) -> Self {
+    pub fn new(see: impl Fn(&Envelope) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
 
     /// Shows an event.
-    pub fn see(&self, event: &EventDraft) {
+    pub fn see(&self, event: &Envelope) {
         (self.0)(event);
     }
 }

@@ -4,30 +4,48 @@
 use std::sync::Arc;
 
 use crate::daemon::Observer;
-use crate::ports::{EventDraft, EventSink};
+use crate::ports::{EventDraft, EventSink, WallClock};
 use crate::protocol::command::OutboxStatus;
 use crate::protocol::fact::Category;
 use crate::protocol::id::EventId;
+use crate::transport::outbox::OutboxSettings;
+use crate::transport::outbox::envelope::Identity;
 
 /// Shows every event to an observer.
 #[derive(Debug)]
 pub struct Observed {
     inner: Arc<dyn EventSink>,
     observer: Observer,
+    identity: Identity,
+    clock: Arc<dyn WallClock>,
 }
 
 impl Observed {
-    /// Wraps a sink.
+    /// Wraps a sink; the outbox's own settings make the envelope.
     #[must_use]
-    pub fn new(inner: Arc<dyn EventSink>, observer: Observer) -> Self {
-        Self { inner, observer }
+    pub fn new(
+        inner: Arc<dyn EventSink>,
+        observer: Observer,
+        settings: &OutboxSettings,
+        clock: Arc<dyn WallClock>,
+    ) -> Self {
+        let identity = Identity {
+            node: settings.node.clone(),
+            name: settings.name.clone(),
+            environment: settings.environment.clone(),
+            region: settings.region.clone(),
+        };
+        Self { inner, observer, identity, clock }
     }
 }
 
 impl EventSink for Observed {
     fn emit(&self, draft: EventDraft) -> EventId {
-        self.observer.see(&draft);
-        self.inner.emit(draft)
+        let id = self.inner.emit(draft.clone());
+        if let Ok(envelope) = self.identity.envelope(&draft, id, self.clock.now()) {
+            self.observer.see(&envelope);
+        }
+        id
     }
 
     fn status(&self) -> OutboxStatus {

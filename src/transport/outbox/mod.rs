@@ -42,7 +42,7 @@
 //! event may be seen twice or, when the server dies with it, not at all.
 
 mod entry;
-mod envelope;
+pub(crate) mod envelope;
 mod link;
 mod publish;
 mod queue;
