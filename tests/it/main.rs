@@ -35,3 +35,4 @@ mod presence;
 mod streams;
 
 mod cli;
+mod daemon;
