@@ -1,9 +1,12 @@
 //! Configuration from outside. Here: the documented sample, defaults, specs, and the bench that all
 //! parts use.
 
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
+
 mod faults;
 mod garbage;
 mod layers;
+mod shipped;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,6 @@ use std::time::Duration;
 use provost::config::{
     AgentEntry, AgentType, Config, Distribution, DownstreamAuth, Durability, Environment, Http,
     Loaded, NatsAuth, NatsTarget, Overrides, ProbeKind, ShowOrigin, Sources, SpecError, Switch,
-    schema_json,
 };
 use provost::protocol::id::AgentId;
 use provost::protocol::spec::{
@@ -97,21 +99,6 @@ fn shown(loaded: &Loaded) -> BTreeMap<String, (Option<Json>, String)> {
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-#[test]
-fn the_published_schema_is_the_one_of_the_code() {
-    let path = repository("schema/provost.schema.json");
-    #[expect(clippy::disallowed_methods, reason = "a test has no configuration to read it from")]
-    if std::env::var_os("PROVOST_BLESS").is_some() {
-        std::fs::create_dir_all(repository("schema")).unwrap();
-        std::fs::write(&path, schema_json()).unwrap();
-    }
-    let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        published == schema_json(),
-        "schema/provost.schema.json is stale; run PROVOST_BLESS=1 cargo test config"
-    );
 }
 
 /// The documented sample.
