@@ -1,1 +1,195 @@
-//! Not yet.
+//! The board: what every child's state is right now. Actors write, readers copy.
+//!
+//! No guard of the map leaves this file, so nobody can hold a shard locked across an `.await`.
+//! Countdowns are kept as instants and turned into milliseconds when somebody reads.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+
+use crate::protocol::decision::{NextAction, NextKind};
+use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
+use crate::protocol::spec::{ChildKind, Limit, Strategy};
+use crate::protocol::status::{
+    AgentState, AgentStatus, CircuitState, CircuitStatus, HealthView, TreeNode,
+};
+
+/// What makes a child an agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AgentFace {
+    /// Identity.
+    pub agent_id: AgentId,
+    /// Type.
+    pub agent_type: AgentTypeName,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One child on the board.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Name.
+    pub name: ChildName,
+    /// Worker or supervisor.
+    pub kind: ChildKind,
+    /// Its supervisor; `None` for the root.
+    pub parent: Option<ChildName>,
+    /// Agent part, if it is an agent.
+    pub agent: Option<AgentFace>,
+    /// State.
+    pub state: AgentState,
+    /// Present or last run.
+    pub generation: Generation,
+    /// Process id, if a process runs.
+    pub pid: Option<u32>,
+    /// Restarts so far.
+    pub restarts: u64,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// State of its circuit.
+    pub circuit: CircuitState,
+    /// When the circuit admits its next trial.
+    pub retry_at: Option<Instant>,
+    /// What happens next, and when.
+    pub next: Option<(NextKind, Instant)>,
+    /// Health.
+    pub health: HealthView,
+    /// Strategy and limit, if it is a supervisor.
+    pub supervisor: Option<(Strategy, Option<Limit>)>,
+    /// Children in start order, if it is a supervisor.
+    pub children: Vec<ChildName>,
+}
+
+/// Statuses of all children of one daemon or embedded tree.
+#[derive(Debug, Default)]
+pub struct Board {
+    entries: DashMap<ChildName, Entry>,
+    names: DashMap<AgentId, ChildName>,
+}
+
+impl Board {
+    /// Writes one child's entry.
+    pub fn put(&self, entry: Entry) {
+        if let Some(agent) = &entry.agent {
+            self.names.insert(agent.agent_id.clone(), entry.name.clone());
+        }
+        self.entries.insert(entry.name.clone(), entry);
+    }
+
+    /// Changes one child's entry in place; nothing happens when it is not there.
+    pub fn update(&self, name: &ChildName, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.entries.get_mut(name) {
+            change(&mut entry);
+        }
+    }
+
+    /// Takes one child off the board.
+    pub fn remove(&self, name: &ChildName) -> Option<Entry> {
+        let (_, entry) = self.entries.remove(name)?;
+        if let Some(agent) = &entry.agent {
+            self.names.remove(&agent.agent_id);
+        }
+        Some(entry)
+    }
+
+    /// One child's entry.
+    #[must_use]
+    pub fn get(&self, name: &ChildName) -> Option<Entry> {
+        self.entries.get(name).map(|entry| entry.clone())
+    }
+
+    /// Finds a child by its name or its agent id.
+    #[must_use]
+    pub fn find(&self, name_or_id: &str) -> Option<Entry> {
+        let by_name = name_or_id.parse::<ChildName>().ok().and_then(|name| self.get(&name));
+        by_name.or_else(|| {
+            let id = name_or_id.parse::<AgentId>().ok()?;
+            let name = self.names.get(&id).map(|name| name.clone())?;
+            self.get(&name)
+        })
+    }
+
+    /// All agents, by name.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Entry> {
+        let agents = self.entries.iter().filter(|entry| entry.agent.is_some());
+        let mut agents: Vec<Entry> = agents.map(|entry| entry.clone()).collect();
+        agents.sort_by(|one, other| one.name.cmp(&other.name));
+        agents
+    }
+
+    /// How many local agents take a place of the pool.
+    #[must_use]
+    pub fn places_taken(&self) -> usize {
+        let takes = |entry: &Entry| entry.agent.is_some() && entry.state.takes_a_place();
+        self.entries.iter().filter(|entry| takes(entry)).count()
+    }
+
+    /// The tree below a child, itself included.
+    #[must_use]
+    pub fn tree(&self, root: &ChildName, now: Instant) -> Option<TreeNode> {
+        let entry = self.get(root)?;
+        let children = entry.children.iter().filter_map(|child| self.tree(child, now)).collect();
+        Some(entry.tree_node(now, children))
+    }
+}
+
+impl Entry {
+    /// The agent's status on the wire; `None` when the child is no agent.
+    #[must_use]
+    pub fn agent_status(&self, node: &NodeName, now: Instant) -> Option<AgentStatus> {
+        let agent = self.agent.clone()?;
+        Some(AgentStatus {
+            agent_id: agent.agent_id,
+            name: self.name.clone(),
+            agent_type: agent.agent_type,
+            node: node.clone(),
+            state: self.state,
+            generation: self.generation,
+            pid: self.pid,
+            restarts: self.restarts,
+            since: self.since,
+            reason: self.reason.clone(),
+            circuit: self.circuit_status(now),
+            health: self.health,
+            next: self.next_action(now),
+            labels: agent.labels,
+        })
+    }
+
+    fn tree_node(&self, now: Instant, children: Vec<TreeNode>) -> TreeNode {
+        TreeNode {
+            name: self.name.clone(),
+            kind: self.kind,
+            state: self.state,
+            generation: self.generation,
+            pid: self.pid,
+            restarts: self.restarts,
+            circuit: self.circuit_status(now),
+            reason: self.reason.clone(),
+            agent_id: self.agent.as_ref().map(|agent| agent.agent_id.clone()),
+            strategy: self.supervisor.map(|(strategy, _)| strategy),
+            limit: self.supervisor.and_then(|(_, limit)| limit),
+            children,
+        }
+    }
+
+    fn circuit_status(&self, now: Instant) -> CircuitStatus {
+        CircuitStatus {
+            state: self.circuit,
+            retry_after_ms: self.retry_at.map(|at| millis_until(at, now)),
+        }
+    }
+
+    fn next_action(&self, now: Instant) -> Option<NextAction> {
+        self.next.map(|(action, at)| NextAction { action, in_ms: millis_until(at, now) })
+    }
+}
+
+fn millis_until(at: Instant, now: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,4 +1,70 @@
-//! provost: supervision for agents and services.
+//! provost keeps workers and the services they lean on alive: OTP's supervision for everything that
+//! is not Erlang, with events on NATS and an answer to *why* for every decision.
+//!
+//! This page is the map of the code.
+//!
+//! # Floors
+//!
+//! A file imports only from lower floors; `tests/it/layers.rs` checks it.
+//!
+//! | floor | modules | what |
+//! |---|---|---|
+//! | 6 | [`cli`] | what people type and see |
+//! | 5 | [`daemon`] | builds everything, runs it, stops it; the only place that knows all |
+//! | 4 | [`actors`] | supervisors and workers: state, messages, timers; no decision of their own |
+//! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, or inside the daemon |
+//! | 4 | [`transport`] | our own NATS: connection, embedded server, streams, outbox, commands |
+//! | 4 | [`adapters`] | how a downstream is reached |
+//! | 3 | [`ports`], [`board`], [`metrics`], [`config`] | traits, statuses, metric names, settings |
+//! | 2 | [`logic`] | every decision: pure, without clock, task or chance |
+//! | 1 | [`protocol`] | every type that leaves the process |
+//!
+//! # A crash, from the exit to the event
+//!
+//! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
+//!    tells the daemon.
+//! 2. The worker (`actors::worker`) stores the exit in its state and stops: its only way out.
+//! 3. The supervisor ([`actors::supervisor`]) hears of it, waits until nothing of the worker is
+//!    left, and asks [`logic::restart`].
+//! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,
+//!    give up. Each decision is a record of reason, numbers, rule and what comes next
+//!    ([`protocol::decision`]).
+//! 5. The shell (`actors::shell`) carries the decision out, writes the [`board`], and raises events.
+//! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
+//!    it is acknowledged.
+//!
+//! # The tree
+//!
+//! ```text
+//! root (one_for_one)
+//! ├── system (one_for_one)      parts of the daemon are children like any other
+//! │   ├── keeper                starts and reaps processes
+//! │   ├── nats_server           only when no other server is configured
+//! │   ├── nats                  the connection, the streams, the claim to the prefix
+//! │   └── outbox                delivers events
+//! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
+//! └── commands                  `agent.command` and `system.control`
+//! ```
+//!
+//! It starts from the top down and stops from the bottom up, so that no command arrives without an
+//! agent and no event is raised without an outbox.
+//!
+//! # What never happens
+//!
+//! - `logic` and `protocol` never read a clock, an environment or a random number.
+//! - Nothing on the supervision thread waits: board, outbox and metrics return at once.
+//! - No event is accepted and then forgotten without a `gap` event that counts it.
+//! - No two runs of one agent live at the same time.
+//! - No generation is used twice.
+//! - Nothing listens beyond loopback unless it is configured.
+//!
+//! # Where to start
+//!
+//! [`protocol::subject`] → [`logic`] → [`logic::restart`] → [`actors`] → [`daemon`]. To embed a tree
+//! in a program of one's own: [`actors::tree`] and `examples/embedded_tree.rs`.
+
+#[cfg(panic = "abort")]
+compile_error!("provost catches panics of its children: build it with panic = \"unwind\"");
 
 pub mod protocol;
 
@@ -14,5 +80,6 @@ pub mod adapters;
 pub mod runtimes;
 pub mod transport;
 
-pub mod cli;
 pub mod daemon;
+
+pub mod cli;

@@ -1,1 +1,141 @@
-//! Not yet.
+//! Every metric that provost has: names, labels and units stand here and nowhere else.
+//!
+//! Not for the exporter: these functions go through the `metrics` facade, and cost next to nothing
+//! while no recorder is installed. Names are `provost_<thing>_<unit>[_total]`; ids are never
+//! labels, because the number of label values must not grow with the number of children.
+
+#![expect(clippy::disallowed_macros, reason = "this is the file that owns names and labels")]
+
+use std::time::Duration;
+
+use ::metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+const EVENTS_PUBLISHED: &str = "provost_events_published_total";
+const EVENTS_DROPPED: &str = "provost_events_dropped_total";
+const OUTBOX_EVENTS: &str = "provost_outbox_events";
+const OUTBOX_BYTES: &str = "provost_outbox_bytes";
+const OUTBOX_RETRIES: &str = "provost_outbox_retries_total";
+const OUTBOX_PUBLISH_SECONDS: &str = "provost_outbox_publish_seconds";
+const OUTBOX_SPOOL_BYTES: &str = "provost_outbox_spool_bytes";
+const OUTBOX_SPOOL_WRITABLE: &str = "provost_outbox_spool_writable";
+const OUTBOX_SPOOL_FAULTS: &str = "provost_outbox_spool_faults_total";
+const OUTBOX_FOUND_STORED: &str = "provost_outbox_found_stored_total";
+
+/// Class of a dropped event, the label `class` of `provost_events_dropped_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EventClass {
+    /// Health events, the first to go.
+    Health,
+    /// All others.
+    Other,
+}
+
+impl EventClass {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why an event was published again, the label `reason` of `provost_outbox_retries_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RetryReason {
+    /// No acknowledgement came in time.
+    Timeout,
+    /// The connection went away before the acknowledgement.
+    Disconnected,
+    /// The server refused for a reason that may pass.
+    Refused,
+}
+
+impl RetryReason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Disconnected => "disconnected",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Gives the installed recorder the help texts and units; call once, after installing it.
+pub fn describe() {
+    describe_counter!(EVENTS_PUBLISHED, Unit::Count, "Events acknowledged by the server.");
+    describe_counter!(
+        EVENTS_DROPPED,
+        Unit::Count,
+        "Events given up, by class; each is told by a gap event."
+    );
+    describe_gauge!(OUTBOX_EVENTS, Unit::Count, "Events waiting for their acknowledgement.");
+    describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Size of the events that wait.");
+    describe_counter!(OUTBOX_RETRIES, Unit::Count, "Publishes that had to be repeated, by reason.");
+    describe_histogram!(
+        OUTBOX_PUBLISH_SECONDS,
+        Unit::Seconds,
+        "Time from a publish to its acknowledgement."
+    );
+    describe_gauge!(OUTBOX_SPOOL_BYTES, Unit::Bytes, "Length of the spool file.");
+    describe_gauge!(
+        OUTBOX_SPOOL_WRITABLE,
+        Unit::Count,
+        "1 while the spool file takes events, 0 while they are kept in memory only."
+    );
+    describe_counter!(OUTBOX_SPOOL_FAULTS, Unit::Count, "Failed writes of the spool file.");
+    describe_counter!(
+        OUTBOX_FOUND_STORED,
+        Unit::Count,
+        "Events of unknown outcome that were found stored and not published again."
+    );
+}
+
+/// Counts an event that the server acknowledged, and the time that took.
+pub fn event_published(latency: Duration) {
+    counter!(EVENTS_PUBLISHED).increment(1);
+    histogram!(OUTBOX_PUBLISH_SECONDS).record(latency.as_secs_f64());
+}
+
+/// Counts an event of unknown outcome that the server turned out to have.
+pub fn event_found_stored() {
+    counter!(EVENTS_PUBLISHED).increment(1);
+    counter!(OUTBOX_FOUND_STORED).increment(1);
+}
+
+/// Counts events that were given up.
+pub fn events_dropped(class: EventClass, count: u64) {
+    if 0 < count {
+        counter!(EVENTS_DROPPED, "class" => class.label()).increment(count);
+    }
+}
+
+/// Sets how much waits in the outbox.
+pub fn outbox_waiting(events: u64, bytes: u64) {
+    gauge!(OUTBOX_EVENTS).set(lossy(events));
+    gauge!(OUTBOX_BYTES).set(lossy(bytes));
+}
+
+/// Counts a publish that has to be repeated.
+pub fn publish_retried(reason: RetryReason) {
+    counter!(OUTBOX_RETRIES, "reason" => reason.label()).increment(1);
+}
+
+/// Sets the length of the spool file, which takes writes.
+pub fn spool_written(bytes: u64) {
+    gauge!(OUTBOX_SPOOL_BYTES).set(lossy(bytes));
+    gauge!(OUTBOX_SPOOL_WRITABLE).set(1.0);
+}
+
+/// Counts a failed write of the spool file.
+pub fn spool_failed() {
+    counter!(OUTBOX_SPOOL_FAULTS).increment(1);
+    gauge!(OUTBOX_SPOOL_WRITABLE).set(0.0);
+}
+
+/// Gauges are floats; counts and sizes stay far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no exact value is needed above 2^53")]
+fn lossy(value: u64) -> f64 {
+    value as f64
+}

@@ -125,6 +125,15 @@ pub trait JitterSource: fmt::Debug + Send + Sync + 'static {
     fn fraction(&self) -> f64;
 }
 
+/// Remembers which runs were begun, so that generations are never used twice.
+pub trait RunLog: fmt::Debug + Send + Sync + 'static {
+    /// Notes that a run begins; returns at once.
+    fn began(&self, child: &ChildName, generation: Generation);
+
+    /// The last generation that was noted for a child; 0 when none was.
+    fn last(&self, child: &ChildName) -> Generation;
+}
+
 /// Carries out commands. Implemented over the tree, used by transport and web.
 pub trait CommandHandler: fmt::Debug + Send + Sync + 'static {
     /// Carries out one command of `agent.command`.

@@ -1,11 +1,289 @@
-//! Not yet.
+//! The command line: what people type and what they see.
+//!
+//! A verb is typed (`arguments`), finds the daemon (`find`), asks it (`session` over a `client`),
+//! and shows the answer (`output` on a `console`). Standard output is data, standard error is
+//! messages; there is no pager and no prompt. What does not work is a `failure` with a code, a
+//! cause and a next step, and ends in one of the exit codes of `exit`.
+//!
+//! Not here: any decision, and anything that other programs than the command line need.
+
+mod exit;
+mod failure;
+
+mod human;
+mod values;
+
+mod arguments;
+mod colors;
+mod console;
+mod output;
+
+mod client;
+mod find;
+mod nats_client;
+mod session;
+
+mod agent_view;
+mod agents;
+mod event_text;
+mod events;
+mod logs;
+mod system;
+mod watch;
 
 pub mod demo;
 
+mod config_verbs;
+mod foreground;
+mod ticker;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod verbs;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use crate::cli::agents::Act;
+use crate::cli::arguments::{
+    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, DemoArguments, SystemVerb, Verb,
+};
+use crate::cli::console::Console;
+use crate::cli::demo::DemoOptions;
+use crate::cli::failure::{Failure, Fault};
+use crate::cli::nats_client::NatsClient;
+use crate::cli::output::Page;
+use crate::cli::session::Session;
+use crate::config::Environment;
+use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
+
+pub use crate::cli::exit::Exit;
+
+/// What to try first, for whoever types the bare name.
+const HELLO: &str = "\
+provost keeps workers and the services they lean on alive. Try one of these:
+
+  provost run -- CMD…      supervise a program of your own; no configuration needed
+  provost up -f FILE       start the daemon with the agents that a file declares
+  provost help             see all commands";
 
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    run(std::env::args_os(), &Environment::read()).into()
+}
+
+/// Runs one command line in one environment.
+fn run(words: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => return not_parsed(&error),
+    };
+    let common = arguments.common;
+    let mut console = Console::of_process(common.color);
+    let done = match arguments.verb {
+        None => console.line(HELLO).map(|()| Exit::Done),
+        Some(verb) => act(&mut console, &common, verb, environment),
+    };
+    done.and_then(|exit| console.flush().map(|()| exit)).unwrap_or_else(|failure| {
+        console.failure(&failure);
+        failure.exit
+    })
+}
+
+/// Help and version are what was asked for; all else is wrong usage.
+fn not_parsed(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // A reader that has gone is no failure.
+        error.print().unwrap_or_default();
+        return Exit::Done;
+    }
+    let failure = usage(error);
+    Console::of_process(ColorWhen::Auto).failure(&failure);
+    failure.exit
+}
+
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let text = text.split("\n\nFor more information").next().unwrap_or_default().trim_end();
+    let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        format!("a command is missing\n\n{text}")
+    } else {
+        text.strip_prefix("error: ").unwrap_or(text).to_owned()
+    };
+    Failure::new(Fault::Usage, message, "add --help to see how the command is used")
+}
+
+/// Does what a verb says: here, in the foreground, or by asking the daemon.
+fn act(
+    console: &mut Console,
+    common: &Common,
+    verb: Verb,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Run(arguments) => foreground::run(console, common, &arguments, environment),
+        Verb::Up(arguments) => foreground::up(console, common, &arguments, environment),
+        Verb::Config(arguments) => {
+            config_verbs::config(console, common, &arguments.verb, environment)
+        }
+        Verb::Flags(files) => config_verbs::flags(console, common, &files.files, environment),
+        Verb::Version => version(console, common),
+        Verb::Demo(DemoArguments { config, seconds }) => {
+            Ok(demo::demo(&DemoOptions { config, seconds }))
+        }
+        verb @ (Verb::Spawn(_)
+        | Verb::List(_)
+        | Verb::Tree(_)
+        | Verb::Status(_)
+        | Verb::Stop(_)
+        | Verb::Restart(_)
+        | Verb::Kill(_)
+        | Verb::Drain(_)
+        | Verb::Resume(_)
+        | Verb::Reset(_)
+        | Verb::Remove(_)
+        | Verb::Circuit(_)
+        | Verb::System(_)
+        | Verb::Events(_)
+        | Verb::Logs(_)) => with_daemon(console, common, verb, environment),
+    }
+}
+
+fn version(console: &mut Console, common: &Common) -> Result<Exit, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = vec![format!("provost {version}")];
+    let page = Page::single("provost", json!({"name": "provost", "version": version}), text);
+    page.print(console, common.output)?;
+    Ok(Exit::Done)
+}
+
+/// Finds the daemon, connects, asks, closes. Ctrl-C ends it at any point.
+fn with_daemon(
+    console: &mut Console,
+    common: &Common,
+    verb: Verb,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let found = find::find(common, files_of(&verb), environment)?;
+    for warning in &found.warnings {
+        console.warn(warning);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Fault::OutputFailed, "no runtime can be started", "check ulimit -n")
+            .caused_by(&error)
+    })?;
+    let asking = async {
+        let client = NatsClient::open(&found.settings).await?;
+        let mut session = Session {
+            client: &client,
+            console: Console::of_process(common.color),
+            format: common.output,
+            timeout: common.timeout,
+            clock: Timestamp::now,
+            zone: TimeZone::system(),
+        };
+        let done = ask(&mut session, verb).await;
+        client.close().await;
+        done
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            // Dropped as a whole on Ctrl-C: what was asked of the daemon goes on there.
+            done = Box::pin(asking) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
+        }
+    })
+}
+
+/// The configuration files that a verb names.
+fn files_of(verb: &Verb) -> &[PathBuf] {
+    match verb {
+        Verb::Run(_) | Verb::Version | Verb::Config(_) | Verb::Demo(_) => &[],
+        Verb::Up(arguments) => &arguments.config.files,
+        Verb::Flags(files) => &files.files,
+        Verb::Spawn(arguments) => &arguments.at.files,
+        Verb::List(arguments) => &arguments.at.files,
+        Verb::Tree(files) => &files.files,
+        Verb::Status(arguments) => &arguments.at.files,
+        Verb::Stop(arguments)
+        | Verb::Restart(arguments)
+        | Verb::Kill(arguments)
+        | Verb::Drain(arguments)
+        | Verb::Resume(arguments)
+        | Verb::Reset(arguments)
+        | Verb::Remove(arguments) => &arguments.at.files,
+        Verb::Circuit(arguments) => &arguments.at.files,
+        Verb::System(arguments) => match &arguments.verb {
+            SystemVerb::Pause(files)
+            | SystemVerb::Resume(files)
+            | SystemVerb::Drain(files)
+            | SystemVerb::Reload(files)
+            | SystemVerb::Shutdown(files) => &files.files,
+        },
+        Verb::Events(arguments) => &arguments.at.files,
+        Verb::Logs(arguments) => &arguments.files,
+    }
+}
+
+/// Does a verb by asking the daemon.
+async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Spawn(arguments) => agents::spawn(session, arguments).await,
+        Verb::List(arguments) if arguments.watch => watch::watch(session).await,
+        Verb::List(_) => agents::list(session).await,
+        Verb::Tree(_) => system::tree(session).await,
+        Verb::Status(arguments) if arguments.agents.is_empty() => system::status(session).await,
+        Verb::Status(arguments) => {
+            let asked = ActArguments {
+                at: arguments.at,
+                agents: arguments.agents,
+                grace: None,
+                reason: None,
+            };
+            agents::act(session, Act::Status, &asked).await
+        }
+        Verb::Stop(arguments) => agents::act(session, Act::Stop, &arguments).await,
+        Verb::Restart(arguments) => agents::act(session, Act::Restart, &arguments).await,
+        Verb::Kill(arguments) => agents::act(session, Act::Kill, &arguments).await,
+        Verb::Drain(arguments) => agents::act(session, Act::Drain, &arguments).await,
+        Verb::Resume(arguments) => agents::act(session, Act::Resume, &arguments).await,
+        Verb::Reset(arguments) => agents::act(session, Act::Reset, &arguments).await,
+        Verb::Remove(arguments) => agents::act(session, Act::Remove, &arguments).await,
+        Verb::Circuit(CircuitArguments { child, set, .. }) => {
+            agents::circuit(session, CircuitRequest { child, set: set.into() }).await
+        }
+        Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
+        Verb::Events(arguments) => events::events(session, &arguments).await,
+        Verb::Logs(arguments) => logs::logs(session, &arguments).await,
+        Verb::Run(_)
+        | Verb::Up(_)
+        | Verb::Config(_)
+        | Verb::Flags(_)
+        | Verb::Version
+        | Verb::Demo(_) => {
+            Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
+        }
+    }
+}
+
+fn control_of(verb: &SystemVerb) -> ControlCommand {
+    match verb {
+        SystemVerb::Pause(_) => ControlCommand::Pause(EmptyRequest {}),
+        SystemVerb::Resume(_) => ControlCommand::Resume(EmptyRequest {}),
+        SystemVerb::Drain(_) => ControlCommand::Drain(EmptyRequest {}),
+        SystemVerb::Reload(_) => ControlCommand::Reload(EmptyRequest {}),
+        SystemVerb::Shutdown(_) => ControlCommand::Shutdown(EmptyRequest {}),
+    }
 }

@@ -367,4 +367,13 @@ pub struct OutboxStatus {
     pub dropped: u64,
     /// Bound in events.
     pub bound_events: u64,
+    /// Size of the events that wait.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Bound in bytes.
+    #[serde(default)]
+    pub bound_bytes: u64,
+    /// Whether the spool file cannot be written, so that waiting events are in memory only.
+    #[serde(default)]
+    pub memory_only: bool,
 }

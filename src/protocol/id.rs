@@ -174,6 +174,14 @@ token_id! {
     SubjectId
 }
 
+impl AgentTypeName {
+    /// The type of what was made from no declared type.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
+}
+
 impl From<&AgentId> for SubjectId {
     fn from(id: &AgentId) -> Self {
         Self(id.0.clone())

@@ -273,6 +273,15 @@ pub struct SupervisorSpec {
     pub origin: Option<String>,
 }
 
+impl SupervisorSpec {
+    /// A supervisor that never gives up (its children's circuits limit restarts) and never ends by
+    /// itself.
+    #[must_use]
+    pub fn new(name: ChildName, strategy: Strategy) -> Self {
+        Self { name, strategy, limit: None, auto_shutdown: AutoShutdown::Never, origin: None }
+    }
+}
+
 /// How an agent runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

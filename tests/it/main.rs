@@ -28,8 +28,10 @@ mod config;
 mod keeper;
 
 mod commands;
+mod connection;
 mod embedded;
 mod outbox;
+mod presence;
 mod streams;
 
 mod cli;

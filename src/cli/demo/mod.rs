@@ -14,12 +14,13 @@ pub mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use crate::cli::Exit;
 use crate::cli::demo::scene::Scene;
 use crate::cli::demo::tally::Tally;
 use crate::cli::demo::watch::{Watch, WatchError};
@@ -79,30 +80,30 @@ pub enum DemoError {
 /// the daemon did its part: it ran to the end and then stopped in order.
 #[must_use]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line's own output")]
-pub fn demo(options: DemoOptions) -> ExitCode {
-    match run(&options) {
+pub fn demo(options: &DemoOptions) -> Exit {
+    match run(options) {
         Ok(tally) => {
             println!("{tally}");
-            ExitCode::SUCCESS
+            Exit::Done
         }
         Err(error) => {
             eprintln!("demo: {error}");
-            ExitCode::from(exit_code(&error))
+            exit_of(&error)
         }
     }
 }
 
 /// The daemon's own code where it gave one (2: invalid configuration), 5 where its events cannot be
 /// read, else 1.
-fn exit_code(error: &DemoError) -> u8 {
+fn exit_of(error: &DemoError) -> Exit {
+    let known = |code: i32| Exit::ALL.into_iter().find(|exit| i32::from(exit.code()) == code);
     match error {
         DemoError::DaemonEnded { status, .. } | DemoError::BadEnd { status, .. } => {
-            status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0)
+            status.code().filter(|code| *code != 0).and_then(known).unwrap_or(Exit::Bad)
         }
-        DemoError::Events { .. } => Some(5),
-        DemoError::System { .. } => None,
+        DemoError::Events { .. } => Exit::Unreachable,
+        DemoError::System { .. } => Exit::Bad,
     }
-    .unwrap_or(1)
 }
 
 fn run(options: &DemoOptions) -> Result<Tally, DemoError> {

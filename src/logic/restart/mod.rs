@@ -1,6 +1,7 @@
 //! One supervisor: which children run, in which order they start and stop, and what happens when
-//! one ends. OTP's `supervisor` exactly, when the policies are [`RestartPolicy::OTP`]; beyond it,
-//! backoff between restarts and a circuit for each child.
+//! one ends. OTP's `supervisor` exactly, when the policies are
+//! [`RestartPolicy::OTP`](crate::protocol::spec::RestartPolicy::OTP); beyond it, backoff between
+//! restarts and a circuit for each child.
 //!
 //! Words are OTP's. A *group operation* stops and starts several children one after another; while
 //! it is under way every other input waits in the machine's own mailbox and is then handled in
@@ -8,343 +9,62 @@
 //!
 //! The machine is told what happened ([`Input`]) and says what to do ([`Action`]). It never waits:
 //! a `Start` is answered later by [`Input::Started`], a `Stop` by [`Input::Exited`].
+//!
+//! # What is OTP's
+//! * An exit is judged by restart type; a restart is counted once per incident; the count includes
+//!   each retry of a failed start; one too many ends the supervisor.
+//! * A failed restart is retried at once, but behind everything that waits in the mailbox
+//!   (`try_again_restart`); until then the child is *restarting* ([`Phase::Waiting`]).
+//! * A group is stopped in reverse start order and started in start order. Members that died on
+//!   their own before the group reached them are consumed by it.
+//! * A failed start while the supervisor itself starts ends it; its parent sees a failed start.
+//! * Temporary children are forgotten when they end; auto-shutdown; the calls and their refusals.
+//!
+//! # What differs from OTP
+//! * A start or stop of one child holds back only what concerns that child, not the whole
+//!   supervisor, because starting a process takes its time. [`Pace::OneAtATime`] is OTP's way.
+//! * A supervisor that exceeds its limit ends with
+//!   [`ChildExit::GaveUp`](crate::protocol::exit::ChildExit::GaveUp), which is abnormal for its
+//!   parent. OTP ends with `shutdown`, so that a transient supervisor vanishes silently.
+//! * Two faults of OTP's own are not copied: a dynamic child that answers `ignore` to its restart
+//!   is forgotten, and terminating a restarting dynamic child leaves the counts right.
+//!
+//! # What goes beyond OTP
+//! A child with a circuit spec follows these rules besides:
+//! * Each automatic restart waits for a delay that grows with the failures in a row. Under
+//!   one-for-all and rest-for-one the group is stopped at once and started when the delay is over;
+//!   members that fail meanwhile join it.
+//! * Over its own limit it goes where `on_exceeded` says: by default its circuit opens and it is
+//!   quarantined, its siblings go on. A quarantined child is neither stopped nor started by its
+//!   group; its trial concerns it alone.
+//! * It is judged stable after `stable_after` of healthy running; that ends its outage
+//!   ([`Note::Recovered`]), resets its backoff and closes the circuit of a trial.
+//! * A failed start at the supervisor's own start is handled like any failed start.
+//! * A group restart does not bring back what was stopped on request or had finished.
+//! * A throttled exit parks the child until the time it named; nothing is counted.
+//!
+//! `types` has the interface, `machine` the mailbox and what drives it, `runs` one child's starts
+//! and ends, `failure` the judgement, `group` the group operations, `calls` what people ask for.
 
-use std::time::Instant;
+mod types;
 
-use crate::protocol::command::CircuitSet;
-use crate::protocol::decision::DecisionRecord;
-use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{ChildSpec, Shutdown};
-use crate::protocol::status::CircuitState;
+mod machine;
 
-/// Tells the calls of one supervisor apart; chosen by the caller.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct CallId(pub u64);
+mod calls;
+mod failure;
+mod group;
+mod runs;
+mod stable;
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// Starts all children in order; the first input of a machine's life.
-    Init,
-    /// The parent orders this supervisor to stop; it ends with [`Action::Ended`].
-    Shutdown,
-    /// A start that the machine asked for has ended so.
-    Started {
-        /// The child.
-        child: ChildName,
-        /// Its run.
-        generation: Generation,
-        /// How it went.
-        outcome: StartOutcome,
-    },
-    /// A run has ended: by itself, or because the machine asked for a stop. It is told only when
-    /// nothing of the run is left.
-    Exited {
-        /// The child.
-        child: ChildName,
-        /// Its run.
-        generation: Generation,
-        /// How it ended.
-        exit: ChildExit,
-    },
-    /// A child's health changed: its stable time starts or is interrupted.
-    Health {
-        /// The child.
-        child: ChildName,
-        /// Its run.
-        generation: Generation,
-        /// Whether it is healthy now. A started child counts as healthy until told otherwise.
-        healthy: bool,
-    },
-    /// Somebody asks for something.
-    Call {
-        /// To be given back in [`Action::Reply`].
-        call: CallId,
-        /// What.
-        request: Call,
-    },
-}
+mod child;
+mod generations;
+mod record;
+mod views;
 
-/// How a start went.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StartOutcome {
-    /// The child runs.
-    Up,
-    /// The start function said `ignore`: there is nothing to run.
-    Ignored,
-    /// It failed.
-    Failed(StartError),
-}
+#[cfg(test)]
+mod simulation;
 
-/// Run-time calls: OTP's, and the circuit's.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Call {
-    /// Adds a child and starts it (for `simple_one_for_one`: an instance).
-    StartChild(ChildSpec),
-    /// Stops a child; its spec stays, except a temporary one's.
-    TerminateChild(ChildName),
-    /// Starts a child that is down. In quarantine, backoff or parking it starts at once.
-    RestartChild(ChildName),
-    /// Forgets a child that is down.
-    DeleteChild(ChildName),
-    /// Stops a running child and starts it again, uncounted; starts one that is down.
-    BounceChild(ChildName),
-    /// Clears a child's restart account and closes its circuit; a quarantined child starts.
-    ResetChild(ChildName),
-    /// Sets a child's circuit by hand.
-    SetCircuit(ChildName, CircuitSet),
-    /// Holds all new starts (restarts, trials); what runs goes on.
-    Pause,
-    /// Takes a pause back.
-    Resume,
-}
-
-/// The answer to a call.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Reply {
-    /// Done, and the child runs where that was asked.
-    Ok,
-    /// Done, but the start function said `ignore`.
-    Undefined,
-    /// Refused or failed.
-    Refused(Refusal),
-}
-
-/// Why a call was refused; OTP's words.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// No child of that name.
-    #[error("no such child")]
-    NotFound,
-    /// The child runs already.
-    #[error("already started")]
-    AlreadyStarted,
-    /// A child of that name exists and is down.
-    #[error("already present")]
-    AlreadyPresent,
-    /// The child runs.
-    #[error("running")]
-    Running,
-    /// The child waits for its restart.
-    #[error("restarting")]
-    Restarting,
-    /// The call does not exist for `simple_one_for_one`.
-    #[error("not possible under simple_one_for_one")]
-    SimpleOneForOne,
-    /// The spec contradicts itself or the supervisor.
-    #[error("{0}")]
-    BadSpec(SpecFault),
-    /// The start failed.
-    #[error("start failed: {0}")]
-    StartFailed(StartError),
-    /// The supervisor is on its way down.
-    #[error("supervisor is shutting down")]
-    ShuttingDown,
-    /// The circuit is not there to be set: the child has none.
-    #[error("the child has no circuit")]
-    NoCircuit,
-}
-
-/// Contradictions in specs, as OTP checks them before anything starts.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SpecFault {
-    /// Two children of one name.
-    #[error("duplicate child name {0}")]
-    DuplicateChildName(ChildName),
-    /// `significant` needs an auto-shutdown other than `never`.
-    #[error("a significant child needs auto_shutdown any_significant or all_significant")]
-    SignificantWithoutAutoShutdown,
-    /// `significant` contradicts `permanent`.
-    #[error("a permanent child cannot be significant: it is always restarted")]
-    SignificantPermanent,
-    /// `simple_one_for_one` takes exactly one template.
-    #[error("simple_one_for_one takes exactly one child as its template; {0} were given")]
-    NotOneTemplate(usize),
-}
-
-/// What to do, in this order.
-#[derive(Clone, Debug, PartialEq)]
-#[must_use]
-pub enum Action {
-    /// Start the child; answer with [`Input::Started`].
-    Start {
-        /// The child.
-        child: ChildName,
-        /// The run to begin; never used before.
-        generation: Generation,
-        /// Whether it is a trial of a half-open circuit.
-        trial: Trial,
-    },
-    /// Stop the child; answer with [`Input::Exited`].
-    Stop {
-        /// The child.
-        child: ChildName,
-        /// The run.
-        generation: Generation,
-        /// How.
-        shutdown: Shutdown,
-    },
-    /// Answer a call.
-    Reply {
-        /// Which.
-        call: CallId,
-        /// The answer.
-        reply: Reply,
-    },
-    /// Something happened that people, events or logs want to know.
-    Note(Box<Note>),
-    /// All children are down and this supervisor is at its end; nothing follows.
-    Ended {
-        /// How, as its parent sees it.
-        exit: ChildExit,
-        /// Whether the whole tree shall stop (`on_exceeded = "stop_tree"`).
-        scope: EndScope,
-    },
-}
-
-/// Whether a run is a trial.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Trial {
-    /// An ordinary run.
-    Ordinary,
-    /// The trial of a half-open circuit.
-    Trial,
-}
-
-/// How far an end reaches.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum EndScope {
-    /// This supervisor; its parent decides on.
-    Supervisor,
-    /// The whole tree.
-    Tree,
-}
-
-/// What happened to one child, with the record of the decision where one was taken.
-///
-/// Notes come in causal order. Phase changes are not noted: the shell compares
-/// `Supervisor::child` before and after.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Note {
-    /// A run ended abnormally, or a permanent child's ended at all (OTP: `child_terminated`).
-    ChildTerminated {
-        /// The child.
-        child: ChildName,
-        /// The run that ended.
-        generation: Generation,
-        /// How.
-        exit: ChildExit,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-    /// A run ended cleanly and the child stays down.
-    ChildFinished {
-        /// The child.
-        child: ChildName,
-        /// The run that ended.
-        generation: Generation,
-        /// How.
-        exit: ChildExit,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-    /// A start failed (OTP: `start_error`).
-    StartFailed {
-        /// The child.
-        child: ChildName,
-        /// The run that did not begin.
-        generation: Generation,
-        /// Why.
-        error: StartError,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-    /// A child that was being stopped ended otherwise than asked (OTP: `shutdown_error`).
-    ShutdownError {
-        /// The child.
-        child: ChildName,
-        /// The run.
-        generation: Generation,
-        /// How it ended.
-        exit: ChildExit,
-    },
-    /// A child's circuit changed.
-    Circuit {
-        /// The child.
-        child: ChildName,
-        /// State before.
-        from: CircuitState,
-        /// State after.
-        to: CircuitState,
-        /// Why, with the evidence in `inputs` and the open time in `next`.
-        record: DecisionRecord,
-    },
-    /// A child that had failed ran healthily for `stable_after`: the outage is over.
-    Recovered {
-        /// The child.
-        child: ChildName,
-        /// The run that is stable.
-        generation: Generation,
-        /// When the first failure of the outage was seen.
-        since: Instant,
-        /// Restarts and trials since then.
-        attempts: u64,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-    /// A sibling is stopped and started again with a failed child.
-    GroupRestart {
-        /// The child that failed.
-        cause: ChildName,
-        /// The children that are restarted with it, in start order.
-        members: Vec<ChildName>,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-    /// The supervisor gives up or ends by auto-shutdown (OTP: `shutdown`).
-    GivingUp {
-        /// The child on whose account.
-        child: ChildName,
-        /// What was decided.
-        record: DecisionRecord,
-    },
-}
-
-/// What readers may know of a child; states are made of it in `logic::lifecycle`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChildView {
-    /// Its spec.
-    pub spec: ChildSpec,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Its present or last run.
-    pub generation: Generation,
-    /// Restarts (starts after an exit, trials included) since it was made or reset.
-    pub restarts: u64,
-    /// State of its circuit.
-    pub circuit: CircuitState,
-}
-
-/// Where a child stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Phase {
-    /// Never started.
-    Created,
-    /// A start is under way.
-    Starting(Trial),
-    /// It runs.
-    Up(Trial),
-    /// It was asked to stop.
-    Stopping,
-    /// It waits for its restart until then (OTP: `restarting`).
-    Waiting(Instant),
-    /// Its circuit is open; `None` when held open by hand.
-    Quarantined(Option<Instant>),
-    /// It is throttled until then.
-    Parked(Instant),
-    /// It is down: stopped on request, or `ignore`d (OTP: `undefined`).
-    Stopped,
-    /// It is down because its run ended and the rules leave it so (OTP: `undefined`).
-    Finished,
-}
+pub use crate::logic::restart::generations::Generations;
+pub use crate::logic::restart::machine::{Pace, Stage, Supervisor};
+pub use crate::logic::restart::types::*;
+pub use crate::logic::restart::views::Counts;

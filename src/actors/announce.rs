@@ -1,0 +1,368 @@
+//! Turns decisions into events: who is told what, with which cause.
+//!
+//! The chain of one outage: the failure event; the decision it caused; the state changes and
+//! circuit events that follow from the decision; in the end the recovery. `causationid` is one
+//! step back, `correlationid` the first failure of the outage.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::actors::tree::TreePorts;
+use crate::logic::severity::{Topic, failure_of, severity_of};
+use crate::ports::{EventDraft, EventSource};
+use crate::protocol::decision::{DecisionRecord, Reason};
+use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
+use crate::protocol::fact::{
+    AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Fact, Failed, FailureType,
+    HealthReported, Recovered, RecoveryHow, Severity, StateChange, SupervisorReported,
+};
+use crate::protocol::id::{ChildName, EventId, Generation, SubjectId};
+use crate::protocol::spec::AgentSpec;
+use crate::protocol::status::{AgentState, CircuitState};
+
+/// Text that stands for a secret value.
+const MASK: &str = "***";
+
+/// What is known of one child's present outage.
+#[derive(Debug, Default)]
+struct Trail {
+    /// First failure of the outage.
+    outage: Option<EventId>,
+    /// What the next event follows from.
+    cause: Option<EventId>,
+    /// Why the child is as it is, in words.
+    because: String,
+    /// How the last run ended.
+    exit: Option<ExitCodes>,
+    /// Whether somebody acted by hand during the outage.
+    by_hand: bool,
+}
+
+/// The child that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) name: &'a ChildName,
+    pub(crate) agent: Option<&'a AgentSpec>,
+    pub(crate) generation: Generation,
+}
+
+impl About<'_> {
+    fn subject(&self) -> SubjectId {
+        self.agent.map_or_else(|| SubjectId::from(self.name), |agent| (&agent.agent_id).into())
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.agent.is_some() { "agent" } else { "child" }
+    }
+}
+
+/// A failure to be told.
+#[derive(Debug)]
+pub(crate) struct Failure<'a> {
+    pub(crate) exit: Result<&'a ChildExit, &'a StartError>,
+    pub(crate) change: StateChange,
+    pub(crate) restarts: u64,
+    pub(crate) record: &'a DecisionRecord,
+}
+
+/// Raises the events of one supervisor and its children.
+#[derive(Debug)]
+pub(crate) struct Announcer {
+    supervisor: ChildName,
+    ports: TreePorts,
+    trails: BTreeMap<ChildName, Trail>,
+}
+
+impl Announcer {
+    pub(crate) fn new(supervisor: ChildName, ports: TreePorts) -> Self {
+        Self { supervisor, ports, trails: BTreeMap::new() }
+    }
+
+    /// Somebody asked for what comes next: it has no cause among events.
+    pub(crate) fn requested(&mut self, child: &ChildName, why: &str) {
+        let trail = self.trail(child);
+        trail.cause = None;
+        trail.by_hand = true;
+        why.clone_into(&mut trail.because);
+    }
+
+    /// Why the child is as it is, in words.
+    pub(crate) fn because(&self, child: &ChildName) -> String {
+        self.trails.get(child).map(|trail| trail.because.clone()).unwrap_or_default()
+    }
+
+    /// Forgets a child.
+    pub(crate) fn forget(&mut self, child: &ChildName) {
+        self.trails.remove(child);
+    }
+
+    pub(crate) fn spawned(&mut self, about: About<'_>, agent: &AgentSpec, why: &str) {
+        why.clone_into(&mut self.trail(about.name).because);
+        let change = self.changed(about, None, AgentState::Created, None);
+        let fact = AgentSpawned { change, config: masked(agent) };
+        let id = self.emit(about, Fact::AgentSpawned(Box::new(fact)), Severity::Info);
+        self.trail(about.name).cause = Some(id);
+    }
+
+    pub(crate) fn failed(&mut self, about: About<'_>, failure: &Failure<'_>) {
+        let (failure_type, exit, message) = match failure.exit {
+            Ok(exit) => (failure_of(exit), exit.code_and_signal(), exit.to_string()),
+            Err(error) => (FailureType::StartFailed, ExitCodes::default(), error.to_string()),
+        };
+        let topic = match failure.exit {
+            Ok(ChildExit::GaveUp { .. }) => Topic::SupervisorGaveUp,
+            Ok(_) | Err(_) => Topic::Failure(failure_type),
+        };
+        let severity = self.severity(topic);
+        let trail = self.trail(about.name);
+        message.clone_into(&mut trail.because);
+        trail.exit = Some(exit);
+        trail.cause = None;
+        let fact = Failed {
+            agent_id: about.agent.map(|agent| agent.agent_id.clone()),
+            downstream: None,
+            name: about.name.clone(),
+            failure_type,
+            exit,
+            context: failure.change,
+            detection_time: self.ports.clock.now(),
+            restarts: failure.restarts,
+            decision: failure.record.clone(),
+            message: Some(message),
+        };
+        let id = self.emit(about, Fact::Failure(Box::new(fact)), severity);
+        let trail = self.trail(about.name);
+        trail.outage.get_or_insert(id);
+        trail.cause = Some(id);
+        self.decided(about, failure.record);
+    }
+
+    /// Tells a decision; what follows is caused by it.
+    pub(crate) fn decided(&mut self, about: About<'_>, record: &DecisionRecord) {
+        let cause = self.trail(about.name).cause;
+        let record = DecisionRecord { cause, ..record.clone() };
+        let fact =
+            Decided { name: about.name.clone(), supervisor: self.supervisor.clone(), record };
+        let id = self.emit(about, Fact::Decision(Box::new(fact)), Severity::Info);
+        self.trail(about.name).cause = Some(id);
+    }
+
+    /// Tells that a group is restarted with a failed child; its members follow from that.
+    pub(crate) fn group_restart(
+        &mut self,
+        about: About<'_>,
+        members: &[ChildName],
+        record: &DecisionRecord,
+    ) {
+        self.decided(about, record);
+        let cause = self.trail(about.name).cause;
+        let because = format!("restarted with {}", about.name);
+        for member in members.iter().filter(|member| *member != about.name) {
+            let trail = self.trail(member);
+            trail.cause = cause;
+            trail.because.clone_from(&because);
+        }
+    }
+
+    /// Tells that a run ended as the rules expect and the child stays down.
+    pub(crate) fn finished(&mut self, about: About<'_>, exit: &ChildExit, record: &DecisionRecord) {
+        let trail = self.trail(about.name);
+        trail.because = exit.to_string();
+        trail.exit = Some(exit.code_and_signal());
+        trail.cause = None;
+        self.decided(about, record);
+    }
+
+    pub(crate) fn circuit(
+        &mut self,
+        about: About<'_>,
+        from: CircuitState,
+        to: CircuitState,
+        record: &DecisionRecord,
+    ) {
+        let severity = self.severity(Topic::of_circuit(to));
+        let due = matches!(to, CircuitState::Open);
+        let fact = CircuitChanged {
+            name: about.name.clone(),
+            from,
+            to,
+            reason: record.reason,
+            evidence: record.inputs.clone(),
+            retry_after_ms: due.then_some(record.next.in_ms),
+        };
+        let id = self.emit(about, Fact::Circuit(fact), severity);
+        let trail = self.trail(about.name);
+        trail.cause = Some(id);
+        if let Some(text) = circuit_text(to, record.reason) {
+            trail.because = if trail.because.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{text}; last: {}", last_of(&trail.because))
+            };
+        }
+    }
+
+    pub(crate) fn recovered(
+        &mut self,
+        about: About<'_>,
+        since: Instant,
+        now: Instant,
+        attempts: u64,
+    ) {
+        let trail = self.trail(about.name);
+        let how = if trail.by_hand { RecoveryHow::Manual } else { RecoveryHow::Restart };
+        let after = now.saturating_duration_since(since);
+        let fact = Recovered {
+            name: about.name.clone(),
+            after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            attempts,
+            how,
+        };
+        let id = self.emit(about, Fact::Recovery(fact), Severity::Info);
+        let stable = format!("recovered after {attempts} restart(s)");
+        *self.trail(about.name) = Trail { cause: Some(id), because: stable, ..Trail::default() };
+    }
+
+    pub(crate) fn state_changed(
+        &mut self,
+        about: About<'_>,
+        old: AgentState,
+        new: AgentState,
+        pid: Option<u32>,
+    ) {
+        if about.agent.is_none() {
+            return;
+        }
+        let change = Box::new(self.changed(about, Some(old), new, pid));
+        let fact = match new {
+            AgentState::Terminated => Fact::AgentTerminated(change),
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Running
+            | AgentState::Degraded
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Probation
+            | AgentState::Parked
+            | AgentState::Stopped => Fact::AgentStateChanged(change),
+        };
+        self.emit(about, fact, Severity::Info);
+    }
+
+    /// Tells an agent's trouble that is no failure of a run, such as an unclean stop.
+    pub(crate) fn erred(&mut self, about: About<'_>, state: AgentState, error: String) {
+        if about.agent.is_none() {
+            return;
+        }
+        let change = self.changed(about, Some(state), state, None);
+        let fact = Fact::AgentError(Box::new(AgentErred { change, error }));
+        self.emit(about, fact, Severity::Low);
+    }
+
+    pub(crate) fn health(&mut self, about: About<'_>, report: HealthReported) {
+        self.emit(about, Fact::Health(report), Severity::Info);
+    }
+
+    /// Tells something about the supervisor itself.
+    pub(crate) fn supervisor(
+        &mut self,
+        wrap: fn(Box<SupervisorReported>) -> Fact,
+        children: Vec<ChildName>,
+        record: Option<DecisionRecord>,
+        severity: Severity,
+    ) {
+        let name = self.supervisor.clone();
+        let report = SupervisorReported { name: name.clone(), children, record };
+        self.ports.sink.emit(EventDraft {
+            fact: wrap(Box::new(report)),
+            about: SubjectId::from(&name),
+            source: EventSource { kind: "supervisor", name },
+            severity,
+            correlation: None,
+            causation: None,
+            generation: None,
+        });
+    }
+
+    fn changed(
+        &self,
+        about: About<'_>,
+        old: Option<AgentState>,
+        new: AgentState,
+        pid: Option<u32>,
+    ) -> AgentChanged {
+        let trail = self.trails.get(about.name);
+        let unknown = || about.name.as_str().parse().ok();
+        let agent_type = about.agent.map(|agent| agent.agent_type.clone()).or_else(unknown);
+        AgentChanged {
+            name: about.name.clone(),
+            agent_type: agent_type.unwrap_or_else(crate::protocol::id::AgentTypeName::unknown),
+            old_state: old,
+            new_state: new,
+            reason: trail.map(|trail| trail.because.clone()).unwrap_or_default(),
+            pid,
+            generation: about.generation,
+            exit: trail.and_then(|trail| trail.exit).filter(|_| pid.is_none()),
+        }
+    }
+
+    fn emit(&mut self, about: About<'_>, fact: Fact, severity: Severity) -> EventId {
+        let trail = self.trails.get(about.name);
+        self.ports.sink.emit(EventDraft {
+            fact,
+            about: about.subject(),
+            source: EventSource { kind: about.kind(), name: about.name.clone() },
+            severity,
+            correlation: trail.and_then(|trail| trail.outage),
+            causation: trail.and_then(|trail| trail.cause),
+            generation: Some(about.generation),
+        })
+    }
+
+    fn severity(&self, topic: Topic) -> Severity {
+        severity_of(topic, &self.ports.severities)
+    }
+
+    fn trail(&mut self, child: &ChildName) -> &mut Trail {
+        self.trails.entry(child.clone()).or_default()
+    }
+}
+
+fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
+    match to {
+        CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
+        CircuitState::Open => Some("too many restarts, circuit open"),
+        CircuitState::HalfOpen => Some("trial run"),
+        CircuitState::ForcedOpen => Some("circuit held open by hand"),
+        CircuitState::ForcedClosed | CircuitState::Closed => None,
+    }
+}
+
+/// The last failure in a text that may already tell of a circuit.
+fn last_of(because: &str) -> &str {
+    because.rsplit("; last: ").next().unwrap_or(because)
+}
+
+/// An agent's settings as they may be shown: secret values masked.
+fn masked(agent: &AgentSpec) -> BTreeMap<String, serde_json::Value> {
+    let secret: BTreeSet<&str> = agent.secret_env.iter().map(String::as_str).collect();
+    let mut shown = agent.clone();
+    for (name, value) in &mut shown.env {
+        if secret.contains(name.as_str()) || looks_secret(name) {
+            MASK.clone_into(value);
+        }
+    }
+    match serde_json::to_value(&shown) {
+        Ok(serde_json::Value::Object(fields)) => fields.into_iter().collect(),
+        Ok(_) | Err(_) => BTreeMap::new(),
+    }
+}
+
+/// Names of environment variables whose values are masked although nobody said so.
+fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
+}

@@ -1,0 +1,486 @@
+//! The shell of a supervisor: carries out the machine's actions and tells what happened.
+//!
+//! Every input goes through `feed`; every action is carried out in the machine's order; then the
+//! children that were touched are compared with what the board shows, and changes are told.
+//! Split by what is done: `run` starts and stops actors, `notes` tells decisions, `show` writes
+//! the board.
+
+mod notes;
+mod run;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ractor::actor::messages::BoxedState;
+use ractor::{ActorId, ActorRef};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::actors::announce::{About, Announcer};
+use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg, SupervisorState};
+use crate::actors::tree::{
+    Body, Directory, Drain, DynamicChildren, Node, TreeError, TreePorts, TreeSpec, lock,
+};
+use crate::actors::worker::{ChildNews, ChildReport, RunEnd, WorkerMsg, WorkerState};
+use crate::logic::lifecycle::{self, Intake};
+use crate::logic::restart::{
+    Action, Call, CallId, ChildView, Input, Reply, StartOutcome, Supervisor,
+};
+use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::fact::{HealthMetrics, HealthReported, StateChange};
+use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::spec::{AgentSpec, ChildKind, SupervisorSpec};
+use crate::protocol::status::{AgentState, HealthStatus, HealthView};
+
+/// Ended children that stay on the board for readers, per supervisor; the oldest goes first.
+const ENDED_SHOWN_MAX: usize = 1_000;
+
+/// The actor of a child that lives.
+#[derive(Debug)]
+enum Cell {
+    Worker(ActorRef<WorkerMsg>),
+    Supervisor(ActorRef<SupervisorMsg>),
+}
+
+/// A child that lives.
+#[derive(Debug)]
+struct Live {
+    generation: Generation,
+    actor: ActorId,
+    cell: Cell,
+}
+
+/// A timer of ractor's; aborting it is its cancellation.
+type Timer = JoinHandle<Result<(), ractor::MessagingErr<SupervisorMsg>>>;
+
+/// A call that waits for its answer.
+#[derive(Debug)]
+struct Pending {
+    reply: oneshot::Sender<Reply>,
+    /// The child that the call would add.
+    added: Option<ChildName>,
+    /// The child that the call would forget.
+    deleted: Option<ChildName>,
+}
+
+/// State of a supervisor actor.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    myself: ActorRef<SupervisorMsg>,
+    parent: Option<ChildName>,
+    ports: TreePorts,
+    directory: Arc<Directory>,
+    owner: Option<Owner>,
+    tree: Arc<Mutex<TreeSpec>>,
+    spec: SupervisorSpec,
+    machine: Option<Supervisor>,
+    bodies: BTreeMap<ChildName, Body>,
+    live: BTreeMap<ChildName, Live>,
+    kinds: HashMap<ActorId, ChildKind>,
+    ends: HashMap<ActorId, RunEnd>,
+    watchers: JoinSet<()>,
+    calls: BTreeMap<CallId, Pending>,
+    calls_made: u64,
+    timer: Option<(Instant, Timer)>,
+    timers_set: u64,
+    draining: BTreeSet<ChildName>,
+    ended_shown: VecDeque<ChildName>,
+    announcer: Announcer,
+    start_error: Option<StartError>,
+    ready: Option<oneshot::Sender<Result<(), TreeError>>>,
+    end_told: Option<oneshot::Sender<ChildExit>>,
+    began: bool,
+    end: Option<RunEnd>,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if let Some((_, timer)) = &self.timer {
+            timer.abort();
+        }
+    }
+}
+
+impl Shell {
+    pub(crate) fn new(myself: ActorRef<SupervisorMsg>, args: SupervisorArgs) -> Self {
+        let SupervisorArgs { tree, parent, ports, directory, owner, ready, end } = args;
+        let spec = lock(&tree).supervisor.clone();
+        let announcer = Announcer::new(spec.name.clone(), ports.clone());
+        Self {
+            myself,
+            parent,
+            ports,
+            directory,
+            owner,
+            tree,
+            spec,
+            machine: None,
+            bodies: BTreeMap::new(),
+            live: BTreeMap::new(),
+            kinds: HashMap::new(),
+            ends: HashMap::new(),
+            watchers: JoinSet::new(),
+            calls: BTreeMap::new(),
+            calls_made: 0,
+            timer: None,
+            timers_set: 0,
+            draining: BTreeSet::new(),
+            ended_shown: VecDeque::new(),
+            announcer,
+            start_error: None,
+            ready,
+            end_told: end,
+            began: false,
+            end: None,
+        }
+    }
+
+    /// Builds the machine and starts the children.
+    pub(crate) fn begin(&mut self) {
+        self.directory.enter(&self.spec.name, self.myself.clone());
+        let nodes = lock(&self.tree).children.clone();
+        let specs = nodes.iter().map(|node| node.spec.clone()).collect();
+        let last = |node: &Node| {
+            let name = node.spec.name.clone();
+            let generation = self.ports.runs.last(&name);
+            (name, generation)
+        };
+        let generations: BTreeMap<ChildName, Generation> = nodes.iter().map(last).collect();
+        self.put_self_on_board();
+        match Supervisor::new(self.spec.clone(), specs) {
+            Ok(machine) => self.machine = Some(machine.with_generations(generations)),
+            Err(fault) => {
+                if let Some(ready) = self.ready.take() {
+                    tell(ready, Err(TreeError::BadSpec(fault.clone())));
+                }
+                let message = fault.to_string();
+                return self.finish(RunEnd::StartFailed(StartError::Failed { message }));
+            }
+        }
+        for node in nodes {
+            self.adopt(node);
+        }
+        self.show_children();
+        self.feed(Input::Init, []);
+    }
+
+    /// A child reports.
+    pub(crate) fn on_report(&mut self, report: ChildReport) {
+        let ChildReport { name, generation, news } = report;
+        let current = self.live.get(&name).is_some_and(|live| live.generation == generation);
+        if !current {
+            tracing::debug!(child = %name, %generation, "stale report dropped");
+            return;
+        }
+        match news {
+            ChildNews::Started(pid) => {
+                self.ports.board.update(&name, |entry| entry.pid = pid);
+                let outcome = StartOutcome::Up;
+                self.feed(Input::Started { child: name.clone(), generation, outcome }, [name]);
+            }
+            ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
+        }
+    }
+
+    /// Nothing is left of a child's run.
+    pub(crate) fn on_gone(&mut self, child: ChildName, generation: Generation) {
+        let current = self.live.get(&child).is_some_and(|live| live.generation == generation);
+        let Some(live) = (if current { self.live.remove(&child) } else { None }) else {
+            tracing::debug!(child = %child, %generation, "stale end dropped");
+            return;
+        };
+        self.ports.board.update(&child, |entry| {
+            entry.pid = None;
+            entry.health = HealthView::default();
+        });
+        let end = self.ends.remove(&live.actor).unwrap_or(RunEnd::Exited(ChildExit::Killed));
+        let input = match end {
+            RunEnd::Exited(exit) => Input::Exited { child: child.clone(), generation, exit },
+            RunEnd::StartFailed(error) => {
+                let outcome = StartOutcome::Failed(error);
+                Input::Started { child: child.clone(), generation, outcome }
+            }
+        };
+        self.feed(input, [child]);
+    }
+
+    /// Keeps how a child ended until it is gone. The child's state is dropped here, before
+    /// anything else is done with its end.
+    pub(crate) fn keep_end(
+        &mut self,
+        actor: ActorId,
+        last: Option<BoxedState>,
+        reason: Option<&str>,
+    ) {
+        let kind = self.kinds.remove(&actor);
+        let end = last.and_then(|last| end_in(last, kind.unwrap_or_default()));
+        let killed = matches!(reason, Some("killed" | "actor_task_cancelled"));
+        let other = if killed { ChildExit::Killed } else { ChildExit::Stopped };
+        self.keep(actor, end.unwrap_or(RunEnd::Exited(other)));
+    }
+
+    pub(crate) fn keep(&mut self, actor: ActorId, end: RunEnd) {
+        self.ends.insert(actor, end);
+    }
+
+    /// A deadline has come.
+    pub(crate) fn on_deadline(&mut self, number: u64) {
+        if number != self.timers_set {
+            return;
+        }
+        self.timer = None;
+        let now = self.now();
+        let jitter = self.ports.jitter.fraction();
+        let Some(machine) = &mut self.machine else { return };
+        let actions = machine.on_deadline(now, jitter);
+        self.carry_out(now, BTreeSet::new(), actions);
+    }
+
+    /// Somebody asks for something.
+    pub(crate) fn on_call(
+        &mut self,
+        request: Call,
+        node: Option<Node>,
+        why: String,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let child = child_of(&request).cloned();
+        let known = |name: &ChildName| self.bodies.contains_key(name);
+        let mut pending = Pending { reply, added: None, deleted: None };
+        match (&request, node) {
+            (Call::StartChild(spec), Some(node)) if !known(&spec.name) => {
+                pending.added = Some(spec.name.clone());
+                self.adopt(node);
+            }
+            (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
+            _ => {}
+        }
+        if let Some(child) = &child {
+            self.announcer.requested(child, &why);
+        }
+        self.calls_made = self.calls_made.saturating_add(1);
+        let call = CallId(self.calls_made);
+        self.calls.insert(call, pending);
+        self.feed(Input::Call { call, request }, child);
+    }
+
+    /// Kills a child's run as if it had crashed.
+    pub(crate) fn kill_run(&self, child: &ChildName) {
+        if let Some(Live { cell: Cell::Worker(worker), .. }) = self.live.get(child)
+            && worker.send_message(WorkerMsg::Kill).is_err()
+        {
+            tracing::debug!(child = %child, "run ended before it was killed");
+        }
+    }
+
+    /// Marks a child as draining or not.
+    pub(crate) fn on_drain(&mut self, child: &ChildName, drain: Drain, why: String) {
+        match drain {
+            Drain::On => self.draining.insert(child.clone()),
+            Drain::Off => self.draining.remove(child),
+        };
+        self.announcer.requested(child, &why);
+        self.show(&BTreeSet::from([child.clone()]));
+    }
+
+    /// A child supervisor did not stop in time.
+    pub(crate) fn on_overdue(&self, child: &ChildName, generation: Generation) {
+        if let Some(live) = self.live.get(child)
+            && live.generation == generation
+            && let Cell::Supervisor(actor) = &live.cell
+        {
+            actor.kill();
+        }
+    }
+
+    /// Stops the children, then ends.
+    pub(crate) fn on_halt(&mut self) {
+        self.feed(Input::Shutdown, []);
+    }
+
+    /// Takes how this supervisor ended, for its parent.
+    pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
+        self.end.take()
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn feed(&mut self, input: Input, touched: impl IntoIterator<Item = ChildName>) {
+        let now = self.now();
+        let jitter = self.ports.jitter.fraction();
+        let Some(machine) = &mut self.machine else { return };
+        let actions = machine.on_input(now, input, jitter);
+        self.carry_out(now, touched.into_iter().collect(), actions);
+    }
+
+    fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Start { child, generation, trial: _ } => {
+                    self.start(&child, generation);
+                    touched.insert(child);
+                }
+                Action::Stop { child, generation, shutdown } => {
+                    self.stop(&child, generation, shutdown);
+                    touched.insert(child);
+                }
+                Action::Reply { call, reply } => self.reply(call, reply, &mut touched),
+                Action::Note(note) => self.tell(now, *note, &mut touched),
+                Action::Ready => {
+                    self.show(&touched);
+                    self.on_ready();
+                }
+                Action::Ended { exit, scope: _ } => {
+                    self.show(&touched);
+                    return self.on_ended(exit);
+                }
+            }
+        }
+        self.show(&touched);
+        self.set_timer();
+    }
+
+    fn reply(&mut self, call: CallId, reply: Reply, touched: &mut BTreeSet<ChildName>) {
+        let Some(pending) = self.calls.remove(&call) else { return };
+        let done = !matches!(reply, Reply::Refused(_));
+        if let Some(added) = pending.added {
+            if done {
+                self.keep_added(&added);
+            } else if self.view(&added).is_none() {
+                self.forget(&added);
+            }
+            touched.insert(added);
+        }
+        if let Some(deleted) = pending.deleted.filter(|_| done) {
+            self.forget(&deleted);
+        }
+        tell(pending.reply, reply);
+    }
+
+    fn keep_added(&mut self, added: &ChildName) {
+        if self.dynamic() == DynamicChildren::Keep
+            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
+        {
+            let node = Node { spec: view.spec, body: body.clone() };
+            lock(&self.tree).children.push(node);
+        }
+        self.show_children();
+    }
+
+    fn on_measured(&mut self, child: &ChildName, generation: Generation, metrics: HealthMetrics) {
+        let Some(agent) = self.agent(child) else { return };
+        let status = match self.shown(child) {
+            AgentState::Running => HealthStatus::Healthy,
+            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => return,
+        };
+        self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
+        let report = HealthReported { status, metrics };
+        self.announcer.health(about(child, Some(&agent), generation), report);
+    }
+
+    fn set_timer(&mut self) {
+        let wanted = self.machine.as_ref().and_then(Supervisor::deadline);
+        if self.timer.as_ref().map(|(at, _)| *at) == wanted {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+        self.timers_set = self.timers_set.saturating_add(1);
+        let Some(at) = wanted else { return };
+        let number = self.timers_set;
+        let delay = at.saturating_duration_since(self.now()).max(Duration::from_micros(1));
+        let timer = self.myself.send_after(delay, move || SupervisorMsg::Deadline(number));
+        self.timer = Some((at, timer));
+    }
+
+    fn dynamic(&self) -> DynamicChildren {
+        lock(&self.tree).dynamic
+    }
+
+    fn view(&self, child: &ChildName) -> Option<ChildView> {
+        self.machine.as_ref().and_then(|machine| machine.child(child))
+    }
+
+    fn names(&self) -> Vec<ChildName> {
+        let children = self.machine.as_ref().map(Supervisor::children).unwrap_or_default();
+        children.into_iter().map(|view| view.spec.name).collect()
+    }
+
+    fn generation(&self, child: &ChildName) -> Generation {
+        self.view(child).map_or_else(|| self.ports.runs.last(child), |view| view.generation)
+    }
+
+    fn shown(&self, child: &ChildName) -> AgentState {
+        self.ports.board.get(child).map(|entry| entry.state).unwrap_or_default()
+    }
+
+    /// State on the board, and the state that follows from what the machine has decided.
+    fn change_of(&self, child: &ChildName) -> StateChange {
+        let to = self.view(child).map(|view| self.state_of(&view));
+        StateChange { from: self.shown(child), to: to.unwrap_or(AgentState::Terminated) }
+    }
+
+    fn state_of(&self, view: &ChildView) -> AgentState {
+        let draining = self.draining.contains(&view.spec.name);
+        let intake = if draining { Intake::Draining } else { Intake::Open };
+        lifecycle::state_of(view, HealthStatus::Unknown, intake)
+    }
+
+    fn agent(&self, child: &ChildName) -> Option<Arc<AgentSpec>> {
+        match self.bodies.get(child)? {
+            Body::Worker(worker) => worker.agent.clone(),
+            Body::Supervisor(_) => None,
+        }
+    }
+}
+
+pub(crate) fn about<'a>(
+    name: &'a ChildName,
+    agent: Option<&'a AgentSpec>,
+    generation: Generation,
+) -> About<'a> {
+    About { name, agent, generation }
+}
+
+/// The end in the last state of a child. `BoxedState::take` drops a state of another type, so the
+/// kind must be known. Whatever else the state holds is dropped here.
+fn end_in(mut last: BoxedState, kind: ChildKind) -> Option<RunEnd> {
+    match kind {
+        ChildKind::Worker => last.take::<WorkerState>().ok().and_then(|mut last| last.take_end()),
+        ChildKind::Supervisor => {
+            last.take::<SupervisorState>().ok().and_then(|mut last| last.take_end())
+        }
+    }
+}
+
+fn child_of(request: &Call) -> Option<&ChildName> {
+    match request {
+        Call::StartChild(spec) => Some(&spec.name),
+        Call::TerminateChild(name)
+        | Call::RestartChild(name)
+        | Call::DeleteChild(name)
+        | Call::BounceChild(name)
+        | Call::ResetChild(name)
+        | Call::SetCircuit(name, _) => Some(name),
+        Call::Pause | Call::Resume => None,
+    }
+}
+
+fn tell<T>(to: oneshot::Sender<T>, what: T) {
+    if to.send(what).is_err() {
+        tracing::debug!("asker went away");
+    }
+}

@@ -1,0 +1,138 @@
+//! Tells what the machine has decided: notes become events, the end is handed over.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::actors::announce::Failure;
+use crate::actors::shell::{Shell, about, tell};
+use crate::actors::tree::TreeError;
+use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
+use crate::logic::restart::Note;
+use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::fact::{Fact, Severity};
+use crate::protocol::id::ChildName;
+use crate::protocol::status::AgentState;
+
+impl Shell {
+    pub(in crate::actors::shell) fn tell(
+        &mut self,
+        now: Instant,
+        note: Note,
+        touched: &mut BTreeSet<ChildName>,
+    ) {
+        match note {
+            Note::ChildTerminated { child, generation, exit, record } => {
+                let agent = self.agent(&child);
+                let failure = Failure {
+                    exit: Ok(&exit),
+                    change: self.change_of(&child),
+                    restarts: self.view(&child).map_or(0, |view| view.restarts),
+                    record: &record,
+                };
+                self.announcer.failed(about(&child, agent.as_deref(), generation), &failure);
+                touched.insert(child);
+            }
+            Note::StartFailed { child, generation, error, record } => {
+                let agent = self.agent(&child);
+                let failure = Failure {
+                    exit: Err(&error),
+                    change: self.change_of(&child),
+                    restarts: self.view(&child).map_or(0, |view| view.restarts),
+                    record: &record,
+                };
+                self.announcer.failed(about(&child, agent.as_deref(), generation), &failure);
+                let message = format!("{child}: {error}");
+                self.start_error = Some(StartError::Failed { message });
+                touched.insert(child);
+            }
+            Note::ChildFinished { child, generation, exit, record } => {
+                let agent = self.agent(&child);
+                let about = about(&child, agent.as_deref(), generation);
+                self.announcer.finished(about, &exit, &record);
+                touched.insert(child);
+            }
+            Note::ShutdownError { child, generation, exit } => {
+                let agent = self.agent(&child);
+                let about = about(&child, agent.as_deref(), generation);
+                let state = self.shown(&child);
+                self.announcer.erred(about, state, format!("did not stop cleanly: {exit}"));
+                touched.insert(child);
+            }
+            Note::Circuit { child, from, to, record } => {
+                let agent = self.agent(&child);
+                let about = about(&child, agent.as_deref(), self.generation(&child));
+                self.announcer.circuit(about, from, to, &record);
+                touched.insert(child);
+            }
+            Note::Recovered { child, generation, since, attempts, .. } => {
+                let agent = self.agent(&child);
+                let about = about(&child, agent.as_deref(), generation);
+                self.announcer.recovered(about, since, now, attempts);
+                touched.insert(child);
+            }
+            Note::GroupRestart { cause, members, record } => {
+                let agent = self.agent(&cause);
+                let about = about(&cause, agent.as_deref(), self.generation(&cause));
+                self.announcer.group_restart(about, &members, &record);
+            }
+            Note::GivingUp { child, record } => {
+                tracing::warn!(supervisor = %self.spec.name, child = %child, "supervisor gives up");
+                let children = self.names();
+                self.announcer.supervisor(
+                    Fact::Escalation,
+                    children,
+                    Some(record),
+                    Severity::Critical,
+                );
+            }
+        }
+    }
+
+    pub(in crate::actors::shell) fn on_ready(&mut self) {
+        self.began = true;
+        let children = self.names();
+        self.announcer.supervisor(Fact::SupervisorStarted, children, None, Severity::Info);
+        self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Running);
+        if let Some(owner) = &self.owner {
+            let news = ChildNews::Started(None);
+            let name = self.spec.name.clone();
+            let report = ChildReport { name, generation: owner.generation, news };
+            if owner.parent.send_message(report).is_err() {
+                tracing::debug!(supervisor = %self.spec.name, "parent ended first");
+            }
+        }
+        if let Some(ready) = self.ready.take() {
+            tell(ready, Ok(()));
+        }
+    }
+
+    pub(in crate::actors::shell) fn on_ended(&mut self, exit: ChildExit) {
+        let children = self.names();
+        self.announcer.supervisor(Fact::SupervisorStopped, children, None, Severity::Info);
+        let end = if self.began {
+            RunEnd::Exited(exit)
+        } else {
+            let unknown = || StartError::Failed { message: exit.to_string() };
+            RunEnd::StartFailed(self.start_error.take().unwrap_or_else(unknown))
+        };
+        self.finish(end);
+    }
+
+    pub(in crate::actors::shell) fn finish(&mut self, end: RunEnd) {
+        self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Stopped);
+        if let Some(ready) = self.ready.take() {
+            let failed = match &end {
+                RunEnd::StartFailed(error) => error.clone(),
+                RunEnd::Exited(exit) => StartError::Failed { message: exit.to_string() },
+            };
+            tell(ready, Err(TreeError::StartFailed(failed)));
+        }
+        if let (Some(told), RunEnd::Exited(exit)) = (self.end_told.take(), &end) {
+            tell(told, exit.clone());
+        }
+        // Calls that still wait are answered by dropping their senders.
+        self.calls.clear();
+        self.end = Some(end);
+        self.myself.stop(None);
+    }
+}

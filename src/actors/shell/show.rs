@@ -1,0 +1,183 @@
+//! Shows children on the board and tells their changes of state.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::actors::shell::{ENDED_SHOWN_MAX, Shell, about};
+use crate::actors::tree::{Body, Node, lock};
+use crate::board::{AgentFace, Entry};
+use crate::logic::lifecycle;
+use crate::logic::restart::{ChildView, Phase};
+use crate::protocol::id::ChildName;
+use crate::protocol::spec::{AgentSpec, ChildKind};
+use crate::protocol::status::{AgentState, CircuitState, HealthView};
+
+impl Shell {
+    /// Compares the touched children with the board and tells what changed.
+    pub(in crate::actors::shell) fn show(&mut self, touched: &BTreeSet<ChildName>) {
+        for child in touched {
+            match self.view(child) {
+                Some(view) => self.show_child(child, &view),
+                None => self.show_end(child),
+            }
+        }
+    }
+
+    pub(in crate::actors::shell) fn show_child(&mut self, child: &ChildName, view: &ChildView) {
+        let Some(entry) = self.ports.board.get(child) else { return };
+        let now = self.now();
+        let new = self.state_of(view);
+        let reason = self.announcer.because(child);
+        let changed = entry.state != new;
+        let since = if changed { self.ports.clock.now() } else { entry.since };
+        self.ports.board.update(child, |entry| {
+            entry.state = new;
+            entry.since = since;
+            entry.reason = reason;
+            entry.generation = view.generation;
+            entry.restarts = view.restarts;
+            entry.circuit = view.circuit;
+            entry.retry_at = match view.phase {
+                Phase::Quarantined(until) => until,
+                Phase::Created
+                | Phase::Starting(_)
+                | Phase::Up(_)
+                | Phase::Stopping
+                | Phase::Waiting(_)
+                | Phase::Parked(_)
+                | Phase::Stopped
+                | Phase::Finished => None,
+            };
+            entry.next = lifecycle::next_of(view, now)
+                .map(|next| (next.action, now + Duration::from_millis(next.in_ms)));
+        });
+        if changed {
+            tracing::info!(child = %child, from = %entry.state, to = %new, "state changed");
+            let agent = self.agent(child);
+            let about = about(child, agent.as_deref(), view.generation);
+            let pid = self.ports.board.get(child).and_then(|entry| entry.pid);
+            self.announcer.state_changed(about, entry.state, new, pid);
+        }
+    }
+
+    /// A child that the machine no longer knows: it ended for good.
+    pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
+        let Some(entry) = self.ports.board.get(child) else { return };
+        if entry.state == AgentState::Terminated || !self.bodies.contains_key(child) {
+            return;
+        }
+        let since = self.ports.clock.now();
+        let reason = self.announcer.because(child);
+        self.ports.board.update(child, |entry| {
+            entry.state = AgentState::Terminated;
+            entry.since = since;
+            entry.reason = reason;
+            entry.pid = None;
+            entry.next = None;
+            entry.retry_at = None;
+        });
+        let agent = self.agent(child);
+        let about = about(child, agent.as_deref(), entry.generation);
+        self.announcer.state_changed(about, entry.state, AgentState::Terminated, None);
+        self.drop_body(child);
+        self.ended_shown.push_back(child.clone());
+        if ENDED_SHOWN_MAX < self.ended_shown.len()
+            && let Some(oldest) = self.ended_shown.pop_front()
+            && !self.bodies.contains_key(&oldest)
+        {
+            self.ports.board.remove(&oldest);
+        }
+    }
+
+    /// Enters a child: its body, its place on the board, and for a new agent its first event.
+    pub(in crate::actors::shell) fn adopt(&mut self, node: Node) {
+        let Node { spec, body } = node;
+        let name = spec.name.clone();
+        let agent = match &body {
+            Body::Worker(worker) => worker.agent.clone(),
+            Body::Supervisor(_) => None,
+        };
+        let known = self.ports.board.get(&name);
+        let fresh = known.is_none_or(|entry| entry.state == AgentState::Terminated);
+        if fresh {
+            let entry = self.entry(&spec.name, spec.kind, agent.as_deref());
+            self.ports.board.put(entry);
+        }
+        self.bodies.insert(name.clone(), body);
+        if let Some(agent) = agent.filter(|_| fresh) {
+            let generation = self.ports.runs.last(&name);
+            let about = about(&name, Some(&agent), generation);
+            self.announcer.spawned(about, &agent, "spawned");
+        }
+    }
+
+    /// Forgets a child for good: it was deleted, or its first start failed.
+    pub(in crate::actors::shell) fn forget(&mut self, child: &ChildName) {
+        if let Some(entry) = self.ports.board.get(child)
+            && entry.state != AgentState::Terminated
+        {
+            let agent = self.agent(child);
+            let about = about(child, agent.as_deref(), entry.generation);
+            self.announcer.state_changed(about, entry.state, AgentState::Terminated, None);
+        }
+        self.ports.board.remove(child);
+        self.drop_body(child);
+    }
+
+    pub(in crate::actors::shell) fn drop_body(&mut self, child: &ChildName) {
+        self.bodies.remove(child);
+        self.draining.remove(child);
+        self.announcer.forget(child);
+        lock(&self.tree).children.retain(|node| node.spec.name != *child);
+        self.show_children();
+    }
+
+    pub(in crate::actors::shell) fn show_children(&self) {
+        let children = self.names();
+        self.ports.board.update(&self.spec.name, |entry| entry.children = children);
+    }
+
+    pub(in crate::actors::shell) fn put_self_on_board(&self) {
+        let mut entry = match self.ports.board.get(&self.spec.name) {
+            Some(entry) => entry,
+            None => self.entry(&self.spec.name, ChildKind::Supervisor, None),
+        };
+        entry.parent.clone_from(&self.parent);
+        entry.supervisor = Some((self.spec.strategy, self.spec.limit));
+        if self.parent.is_none() {
+            entry.state = AgentState::Starting;
+        }
+        self.ports.board.put(entry);
+    }
+
+    pub(in crate::actors::shell) fn entry(
+        &self,
+        name: &ChildName,
+        kind: ChildKind,
+        agent: Option<&AgentSpec>,
+    ) -> Entry {
+        let face = |agent: &AgentSpec| AgentFace {
+            agent_id: agent.agent_id.clone(),
+            agent_type: agent.agent_type.clone(),
+            labels: agent.labels.clone(),
+        };
+        Entry {
+            name: name.clone(),
+            kind,
+            parent: Some(self.spec.name.clone()),
+            agent: agent.map(face),
+            state: AgentState::Created,
+            generation: self.ports.runs.last(name),
+            pid: None,
+            restarts: 0,
+            since: self.ports.clock.now(),
+            reason: String::new(),
+            circuit: CircuitState::Closed,
+            retry_at: None,
+            next: None,
+            health: HealthView::default(),
+            supervisor: None,
+            children: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One supervisor: an actor around `logic::restart::Supervisor`.
+//!
+//! It turns messages into inputs and leaves the actions to the shell. Its handlers never fail and
+//! never wait.
+
+use std::sync::{Arc, Mutex};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+
+use crate::actors::shell::Shell;
+use crate::actors::tree::{Directory, Drain, Node, TreeError, TreePorts, TreeSpec};
+use crate::actors::worker::{ChildReport, RunEnd};
+use crate::logic::restart::{Call, Reply};
+use crate::protocol::exit::ChildExit;
+use crate::protocol::id::{ChildName, Generation};
+
+/// Messages a supervisor accepts.
+#[derive(Debug)]
+pub enum SupervisorMsg {
+    /// Start the children; sent once, by the supervisor to itself.
+    Begin,
+    /// A child reports.
+    Report(ChildReport),
+    /// Nothing is left of a child's run.
+    Gone(ChildName, Generation),
+    /// A deadline of the machine has come; stale ones are recognised by the number.
+    Deadline(u64),
+    /// Somebody asks for something.
+    Call {
+        /// What.
+        request: Box<Call>,
+        /// The body of a child to be added.
+        node: Option<Box<Node>>,
+        /// Why, in words.
+        why: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Kill a child's run as if it had crashed.
+    KillRun(ChildName),
+    /// Mark a child as draining or not.
+    Drain(ChildName, Drain, String),
+    /// A child supervisor did not stop in time.
+    Overdue(ChildName, Generation),
+    /// Stop the children in reverse order, then end.
+    Halt,
+}
+
+impl From<ChildReport> for SupervisorMsg {
+    fn from(report: ChildReport) -> Self {
+        Self::Report(report)
+    }
+}
+
+impl TryFrom<SupervisorMsg> for ChildReport {
+    type Error = SupervisorMsg;
+
+    fn try_from(message: SupervisorMsg) -> Result<Self, Self::Error> {
+        match message {
+            SupervisorMsg::Report(report) => Ok(report),
+            other @ (SupervisorMsg::Begin
+            | SupervisorMsg::Gone(..)
+            | SupervisorMsg::Deadline(_)
+            | SupervisorMsg::Call { .. }
+            | SupervisorMsg::KillRun(_)
+            | SupervisorMsg::Drain(..)
+            | SupervisorMsg::Overdue(..)
+            | SupervisorMsg::Halt) => Err(other),
+        }
+    }
+}
+
+/// A child supervisor's place under its parent.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// Its run, as its parent counts.
+    pub(crate) generation: Generation,
+    /// Where its reports go.
+    pub(crate) parent: DerivedActorRef<ChildReport>,
+}
+
+/// What a supervisor needs at birth.
+#[derive(Debug)]
+pub struct SupervisorArgs {
+    pub(crate) tree: Arc<Mutex<TreeSpec>>,
+    pub(crate) parent: Option<ChildName>,
+    pub(crate) ports: TreePorts,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) owner: Option<Owner>,
+    /// Told once, when the root has started its children or could not.
+    pub(crate) ready: Option<oneshot::Sender<Result<(), TreeError>>>,
+    /// Told once, when the root has ended.
+    pub(crate) end: Option<oneshot::Sender<ChildExit>>,
+}
+
+/// State of a supervisor; its `end` is read by the parent after it has stopped.
+#[derive(Debug)]
+pub struct SupervisorState {
+    shell: Shell,
+}
+
+impl SupervisorState {
+    /// Takes how the supervisor ended.
+    pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
+        self.shell.take_end()
+    }
+}
+
+/// Behaviour of a supervisor.
+#[derive(Debug)]
+pub struct SupervisorActor;
+
+impl Actor for SupervisorActor {
+    type Msg = SupervisorMsg;
+    type State = SupervisorState;
+    type Arguments = SupervisorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let shell = Shell::new(myself.clone(), args);
+        myself.send_message(SupervisorMsg::Begin)?;
+        Ok(SupervisorState { shell })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let shell = &mut state.shell;
+        match message {
+            SupervisorMsg::Begin => shell.begin(),
+            SupervisorMsg::Report(report) => shell.on_report(report),
+            SupervisorMsg::Gone(child, generation) => shell.on_gone(child, generation),
+            SupervisorMsg::Deadline(number) => shell.on_deadline(number),
+            SupervisorMsg::Call { request, node, why, reply } => {
+                shell.on_call(*request, node.map(|node| *node), why, reply);
+            }
+            SupervisorMsg::KillRun(child) => shell.kill_run(&child),
+            SupervisorMsg::Drain(child, drain, why) => shell.on_drain(&child, drain, why),
+            SupervisorMsg::Overdue(child, generation) => shell.on_overdue(&child, generation),
+            SupervisorMsg::Halt => shell.on_halt(),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(cell, last, reason) => {
+                state.shell.keep_end(cell.get_id(), last, reason.as_deref());
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let message = error.to_string();
+                let end = RunEnd::Exited(ChildExit::Panicked { message });
+                state.shell.keep(cell.get_id(), end);
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}

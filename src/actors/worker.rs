@@ -1,0 +1,308 @@
+//! One worker: owns one run of a child and ends with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::ports::{AgentRuntime, RunningAgent};
+use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::fact::HealthMetrics;
+use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::spec::Shutdown;
+
+/// Longest time a start may take before it counts as failed; a runtime may have a shorter one.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Orders that may wait for a run: one to stop, one to kill, and room for repetition.
+const ORDERS_MAX: usize = 4;
+
+/// Messages a worker accepts.
+#[derive(Debug)]
+pub(crate) enum WorkerMsg {
+    /// Begin the run; sent once, by the worker to itself.
+    Begin,
+    /// The supervisor wants the run to end.
+    Stop(Shutdown),
+    /// Somebody wants the run killed as if it had crashed.
+    Kill,
+    /// The run executes.
+    Started(Option<u32>),
+    /// The run was measured.
+    Measured(HealthMetrics),
+    /// The run has ended or could not begin.
+    Ended(RunEnd),
+    /// The time to stop is over.
+    Overdue,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum RunEnd {
+    /// It could not begin.
+    StartFailed(StartError),
+    /// It began and ended.
+    Exited(ChildExit),
+}
+
+/// What a child tells its supervisor while it lives.
+#[derive(Clone, Debug)]
+#[expect(unnameable_types, reason = "only supervisors make and read it")]
+pub struct ChildReport {
+    /// The child.
+    pub(crate) name: ChildName,
+    /// Its run; a report of another run than the present one is stale.
+    pub(crate) generation: Generation,
+    /// What.
+    pub(crate) news: ChildNews,
+}
+
+/// What is new.
+#[derive(Clone, Debug)]
+pub(crate) enum ChildNews {
+    /// The run executes.
+    Started(Option<u32>),
+    /// The run was measured.
+    Measured(HealthMetrics),
+}
+
+/// What a worker needs at birth.
+#[derive(Debug)]
+pub(crate) struct WorkerArgs {
+    pub(crate) name: ChildName,
+    pub(crate) generation: Generation,
+    pub(crate) runtime: Arc<dyn AgentRuntime>,
+    pub(crate) owner: DerivedActorRef<ChildReport>,
+    pub(crate) measure_every: Duration,
+}
+
+/// What an order to the run says.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Stop,
+    Kill,
+}
+
+/// Who wanted the end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wish {
+    /// Nobody: the run ends by itself.
+    None,
+    /// It was asked to stop.
+    Asked,
+    /// Its time was over, or there was none.
+    Forced,
+}
+
+/// State of a worker; its `end` is read by the supervisor after the worker has stopped.
+#[derive(Debug)]
+pub(crate) struct WorkerState {
+    args: WorkerArgs,
+    run: Option<JoinHandle<()>>,
+    orders: Option<mpsc::Sender<Order>>,
+    wish: Wish,
+    end: Option<RunEnd>,
+}
+
+impl WorkerState {
+    /// Takes how the run ended; `None` when it was still going.
+    pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
+        self.end.take()
+    }
+}
+
+impl Drop for WorkerState {
+    fn drop(&mut self) {
+        // The run must not outlive its actor, however the actor ends: dropping the future drops
+        // the `RunningAgent`, which ends the run.
+        if let Some(run) = &self.run {
+            run.abort();
+        }
+    }
+}
+
+/// Behaviour of a worker.
+#[derive(Debug)]
+pub(crate) struct Worker;
+
+impl Actor for Worker {
+    type Msg = WorkerMsg;
+    type State = WorkerState;
+    type Arguments = WorkerArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        myself.send_message(WorkerMsg::Begin)?;
+        Ok(WorkerState { args, run: None, orders: None, wish: Wish::None, end: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            WorkerMsg::Begin => state.begin(&myself),
+            WorkerMsg::Stop(shutdown) => state.stop(&myself, shutdown),
+            WorkerMsg::Kill => state.order(Order::Kill),
+            WorkerMsg::Overdue => {
+                state.wish = Wish::Forced;
+                state.order(Order::Kill);
+            }
+            WorkerMsg::Started(pid) => state.report(ChildNews::Started(pid)),
+            WorkerMsg::Measured(metrics) => state.report(ChildNews::Measured(metrics)),
+            WorkerMsg::Ended(end) => {
+                state.end = Some(seen_as(state.wish, end));
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WorkerState {
+    fn begin(&mut self, myself: &ActorRef<WorkerMsg>) {
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let runtime = Arc::clone(&self.args.runtime);
+        let life = run_to_end(
+            myself.clone(),
+            runtime,
+            self.args.generation,
+            inbox,
+            self.args.measure_every,
+        );
+        #[expect(clippy::disallowed_methods, reason = "owned: aborted when the state drops")]
+        let run = tokio::spawn(life);
+        self.run = Some(run);
+        self.orders = Some(orders);
+    }
+
+    fn stop(&mut self, myself: &ActorRef<WorkerMsg>, shutdown: Shutdown) {
+        match shutdown {
+            Shutdown::BrutalKill => {
+                self.wish = Wish::Forced;
+                self.order(Order::Kill);
+            }
+            Shutdown::Timeout(limit) => {
+                self.wish = Wish::Asked;
+                self.order(Order::Stop);
+                myself.send_after(limit, || WorkerMsg::Overdue);
+            }
+            Shutdown::Infinity => {
+                self.wish = Wish::Asked;
+                self.order(Order::Stop);
+            }
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders
+            && orders.try_send(order).is_err()
+        {
+            tracing::debug!(child = %self.args.name, ?order, "run takes no more orders");
+        }
+    }
+
+    fn report(&self, news: ChildNews) {
+        let report =
+            ChildReport { name: self.args.name.clone(), generation: self.args.generation, news };
+        if self.args.owner.send_message(report).is_err() {
+            tracing::debug!(child = %self.args.name, "supervisor ended before its child");
+        }
+    }
+}
+
+/// The end as the supervisor shall see it, given who wanted it.
+fn seen_as(wish: Wish, end: RunEnd) -> RunEnd {
+    let RunEnd::Exited(exit) = end else { return end };
+    let seen = match (wish, exit) {
+        (Wish::None, exit) => exit,
+        (Wish::Forced, _) => ChildExit::Killed,
+        // A program that obeys its stop signal dies of it, exits with 0, or, as shells do, with
+        // 128 + the signal's number.
+        (Wish::Asked, ChildExit::Signaled { .. }) => ChildExit::Stopped,
+        (Wish::Asked, ChildExit::Exited { code }) if 128 < code => ChildExit::Stopped,
+        (Wish::Asked, exit) if exit.is_clean() => ChildExit::Stopped,
+        (Wish::Asked, exit) => exit,
+    };
+    RunEnd::Exited(seen)
+}
+
+/// Starts the run and stays with it until it has ended.
+async fn run_to_end(
+    myself: ActorRef<WorkerMsg>,
+    runtime: Arc<dyn AgentRuntime>,
+    generation: Generation,
+    mut orders: mpsc::Receiver<Order>,
+    measure_every: Duration,
+) {
+    let end = match begin(runtime.as_ref(), generation, &mut orders).await {
+        Err(end) => end,
+        Ok(mut running) => {
+            tell(&myself, WorkerMsg::Started(running.pid()));
+            RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
+        }
+    };
+    tell(&myself, WorkerMsg::Ended(end));
+}
+
+async fn begin(
+    runtime: &dyn AgentRuntime,
+    generation: Generation,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<Box<dyn RunningAgent>, RunEnd> {
+    let started = tokio::time::timeout(START_TIMEOUT, runtime.start(generation));
+    tokio::select! {
+        // Dropping the start ends whatever it had begun: the contract of `AgentRuntime::start`.
+        started = started => match started {
+            Ok(Ok(running)) => Ok(running),
+            Ok(Err(error)) => Err(RunEnd::StartFailed(error)),
+            Err(_elapsed) => {
+                let timeout_ms = u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+                Err(RunEnd::StartFailed(StartError::Timeout { timeout_ms }))
+            }
+        },
+        // Receiving is cancel safe, and an order during the start ends it either way.
+        _ = orders.recv() => Err(RunEnd::Exited(ChildExit::Stopped)),
+    }
+}
+
+async fn follow(
+    myself: &ActorRef<WorkerMsg>,
+    running: &mut dyn RunningAgent,
+    orders: &mut mpsc::Receiver<Order>,
+    measure_every: Duration,
+) -> ChildExit {
+    let mut tick = tokio::time::interval(measure_every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut owned = true;
+    loop {
+        tokio::select! {
+            // `exited` is cancel safe by contract: the exit is kept for the next call.
+            exit = running.exited() => return exit,
+            // Receiving is cancel safe.
+            order = orders.recv(), if owned => match order {
+                Some(Order::Stop) => running.ask_to_stop(),
+                Some(Order::Kill) => running.kill(),
+                None => {
+                    owned = false;
+                    running.kill();
+                }
+            },
+            // A tick is cancel safe.
+            _ = tick.tick() => tell(myself, WorkerMsg::Measured(running.measure())),
+        }
+    }
+}
+
+fn tell(myself: &ActorRef<WorkerMsg>, message: WorkerMsg) {
+    if myself.send_message(message).is_err() {
+        tracing::debug!("worker ended before its run");
+    }
+}

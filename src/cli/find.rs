@@ -1,0 +1,228 @@
+//! Finds the daemon: flags, then the environment, then configuration files, then the address file
+//! that an embedded server leaves in the state folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::arguments::Common;
+use crate::cli::failure::{Failure, Fault};
+use crate::config::{self, Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
+use crate::transport::contexts;
+use crate::transport::embedded::{ADDRESS_FILE, read_address};
+use crate::transport::settings::{
+    Auth, ClientCertificate, ConnectSettings, JetStreamApi, Secret, ServerUrl, ServerUrlError,
+    TlsSettings, TlsUse,
+};
+
+/// Name under which the command line is listed at the server.
+const CLIENT: &str = "provost-cli";
+
+/// Variable that sets `provost.subject_prefix`.
+const PREFIX_VARIABLE: &str = "PROVOST__PROVOST__SUBJECT_PREFIX";
+
+/// Where the daemon is.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// How to reach its NATS server.
+    pub(crate) settings: ConnectSettings,
+    /// What the user should know about the way it was found.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Finds the daemon.
+///
+/// # Errors
+///
+/// The configuration has faults, a named context cannot be used, or there is no trace of a daemon.
+pub(crate) fn find(
+    common: &Common,
+    files: &[PathBuf],
+    environment: &Environment,
+) -> Result<Found, Failure> {
+    let mut warnings = Vec::new();
+    let loaded = load(common, files, environment, &mut warnings)?;
+    let config = &loaded.config;
+    let mut settings = match (&common.context, &config.nats.target) {
+        (Some(name), _) => of_context(name, environment)?,
+        (None, NatsTarget::Servers(servers)) => of_servers(servers, config)?,
+        (None, NatsTarget::Embedded) => of_address_files(common, config, environment)?,
+    };
+    CLIENT.clone_into(&mut settings.name);
+    settings.prefix = config.provost.subject_prefix.clone();
+    if let Some(timeout) = common.timeout {
+        settings.timeout = settings.timeout.min(timeout);
+    }
+    Ok(Found { settings, warnings })
+}
+
+/// The overrides that flags are.
+pub(crate) fn overrides(common: &Common) -> Overrides {
+    Overrides {
+        state_dir: common.state_dir.clone(),
+        nats_url: common.nats_url.clone(),
+        ..Overrides::default()
+    }
+}
+
+/// The environment with what flags say through it.
+pub(crate) fn environment_of(common: &Common, environment: &Environment) -> Environment {
+    let prefix = common.prefix.as_ref().map(|prefix| (PREFIX_VARIABLE, prefix.as_str()));
+    // A context that is named by a flag goes before the address of the environment.
+    let context = common.context.as_deref().map(|name| ("NATS_CONTEXT", name));
+    let given = |name: &str| {
+        (context.is_some() && matches!(name, "NATS_URL" | "NATS_CONTEXT"))
+            || (prefix.is_some() && name == PREFIX_VARIABLE)
+    };
+    let kept = environment.iter().filter(|(name, _)| !given(name));
+    Environment::of(kept.chain(prefix).chain(context))
+        .with_current_dir(environment.current_dir())
+        .with_host(environment.host())
+}
+
+fn load(
+    common: &Common,
+    files: &[PathBuf],
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Loaded, Failure> {
+    // A context is read below; here it would only add to what the files say.
+    let without_context = Common { context: None, ..common.clone() };
+    let sources = |files: Vec<PathBuf>| Sources {
+        files,
+        environment: environment_of(&without_context, environment),
+        overrides: overrides(common),
+    };
+    if !files.is_empty() {
+        return Config::load(sources(files.to_vec())).map_err(|faults| invalid(&faults));
+    }
+    let found = config::default_files(environment);
+    let faults = match Config::load(sources(found.clone())) {
+        Ok(loaded) => return Ok(loaded),
+        Err(faults) => faults,
+    };
+    // Nobody named that file: its faults must not keep us from a daemon that runs.
+    let loaded = Config::load(sources(Vec::new())).ok().ok_or_else(|| invalid(&faults))?;
+    let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+    warnings.push(format!(
+        "{} has faults and was left out when looking for the daemon; \
+         provost config validate tells them",
+        names.join(", ")
+    ));
+    Ok(loaded)
+}
+
+/// The faults of a configuration as a failure.
+pub(crate) fn invalid(faults: &Faults) -> Failure {
+    let count = faults.count();
+    let plural = if count == 1 { "fault" } else { "faults" };
+    let message = format!("{count} {plural} in the configuration");
+    let next = "correct them; provost config validate checks again";
+    let failure = Failure::new(Fault::ConfigInvalid, message, next);
+    faults.list().iter().fold(failure, |failure, fault| failure.because(fault.to_string()))
+}
+
+fn of_context(name: &str, environment: &Environment) -> Result<ConnectSettings, Failure> {
+    let unusable = || {
+        let next = "`nats context ls` shows the contexts there are";
+        Failure::new(
+            Fault::AddressUnreadable,
+            format!("NATS context {name:?} cannot be used"),
+            next,
+        )
+    };
+    let home = environment.config_home();
+    let folder = home.map(|home| home.join("nats"));
+    let folder =
+        folder.ok_or_else(|| unusable().because("neither XDG_CONFIG_HOME nor HOME is set"))?;
+    contexts::load(&folder, Some(name)).map_err(|error| unusable().caused_by(&error))
+}
+
+fn of_servers(servers: &[config::ServerUrl], config: &Config) -> Result<ConnectSettings, Failure> {
+    let parsed: Result<Vec<ServerUrl>, ServerUrlError> =
+        servers.iter().map(|server| server.reveal().parse()).collect();
+    let servers = parsed.map_err(|error| {
+        Failure::new(Fault::Usage, "the address of the NATS server cannot be read", "correct it")
+            .caused_by(&error)
+    })?;
+    let nats = &config.nats;
+    Ok(ConnectSettings {
+        servers,
+        auth: auth(&nats.auth),
+        tls: tls(&nats.tls),
+        timeout: nats.timeout,
+        reconnect_wait: nats.reconnect_wait,
+        ping_interval: nats.ping_interval,
+        max_pings_out: nats.max_pings_out,
+        inbox_prefix: nats.inbox_prefix.clone(),
+        jetstream: match &nats.jetstream {
+            config::JetStreamApi::Default => JetStreamApi::Default,
+            config::JetStreamApi::Domain(domain) => JetStreamApi::Domain(domain.clone()),
+            config::JetStreamApi::Prefix(prefix) => JetStreamApi::Prefix(prefix.clone()),
+        },
+        ..ConnectSettings::default()
+    })
+}
+
+fn auth(auth: &config::NatsAuth) -> Auth {
+    use crate::config::NatsAuth;
+
+    let secret = |secret: &config::Secret| Secret::new(secret.reveal());
+    match auth {
+        NatsAuth::None => Auth::None,
+        NatsAuth::UserPassword { user, password } => {
+            Auth::UserPassword { user: user.clone(), password: secret(password) }
+        }
+        NatsAuth::Token(token) => Auth::Token(secret(token)),
+        NatsAuth::NKey(seed) => Auth::NKey(secret(seed)),
+        NatsAuth::NKeyFile(path) => Auth::NKeyFile(path.clone()),
+        NatsAuth::CredentialsFile(path) => Auth::CredentialsFile(path.clone()),
+    }
+}
+
+fn tls(tls: &config::NatsTls) -> TlsSettings {
+    let client = tls.client.as_ref();
+    TlsSettings {
+        ca: tls.ca.clone(),
+        client: client
+            .map(|(cert, key)| ClientCertificate { cert: cert.clone(), key: key.clone() }),
+        wanted: match tls.wanted {
+            config::TlsUse::AsServerAsks => TlsUse::AsServerAsks,
+            config::TlsUse::Required => TlsUse::Required,
+            config::TlsUse::First => TlsUse::First,
+        },
+    }
+}
+
+/// Looks into the configured state folder, then, if no flag named it, into the user's.
+fn of_address_files(
+    common: &Common,
+    config: &Config,
+    environment: &Environment,
+) -> Result<ConnectSettings, Failure> {
+    let mut folders = vec![config.provost.state_dir.clone()];
+    if common.state_dir.is_none() {
+        let users = environment.state_dir();
+        folders.extend(users.filter(|users| *users != config.provost.state_dir));
+    }
+    for folder in &folders {
+        if let Some(server) = address_in(folder)? {
+            return Ok(ConnectSettings::to(server));
+        }
+    }
+    let next = "start one with `provost up -f FILE`, or say where it is with --state-dir or \
+                --nats-url";
+    let failure = Failure::new(Fault::DaemonUnreachable, "no daemon was found", next);
+    Err(folders.iter().fold(failure, |failure, folder| {
+        let path = folder.join(ADDRESS_FILE);
+        failure.because(format!("{} does not exist", path.display()))
+    }))
+}
+
+fn address_in(folder: &Path) -> Result<Option<ServerUrl>, Failure> {
+    let read = read_address(folder).map_err(|error| {
+        let path = folder.join(ADDRESS_FILE);
+        let message = format!("{} cannot be used", path.display());
+        let next = "check its permissions, or restart the daemon, which writes it anew";
+        Failure::new(Fault::AddressUnreadable, message, next).caused_by(&error)
+    })?;
+    Ok(read.map(|(_, server)| server))
+}

@@ -1,0 +1,109 @@
+//! Checked types of downstreams.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::config::raw_downstream::DownstreamKind;
+
+use crate::config::nats::ServerUrl;
+use crate::config::units::Secret;
+
+/// A service that agents call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Downstream {
+    /// How it is spoken to.
+    pub kind: DownstreamKind,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How to show who we are.
+    pub auth: DownstreamAuth,
+    /// What is done about its faults.
+    pub resilience: Resilience,
+    /// Client id, for MQTT.
+    pub client_id: Option<String>,
+    /// Time between signs of life.
+    pub keep_alive: Duration,
+    /// Where it is declared, as `file:line`.
+    pub origin: Option<String>,
+}
+
+/// Where a downstream is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// URL or host; shown without credentials.
+    pub address: ServerUrl,
+    /// Port, if the address names none.
+    pub port: Option<u16>,
+    /// Path of calls; begins with a slash.
+    pub path: Option<String>,
+    /// Whether to use TLS where the address does not say.
+    pub tls: Option<bool>,
+    /// Path of the health check; begins with a slash.
+    pub health_path: String,
+}
+
+/// How to show a downstream who we are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DownstreamAuth {
+    /// Not at all.
+    None,
+    /// User name and password.
+    Basic {
+        /// User name.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// A token.
+    Bearer(Secret),
+    /// A certificate and its key, as absolute paths of PEM files.
+    ClientCertificate {
+        /// Certificate.
+        cert: PathBuf,
+        /// Key.
+        key: PathBuf,
+    },
+    /// A NATS credentials file, absolute.
+    Nats(PathBuf),
+}
+
+/// What is done about a downstream's faults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resilience {
+    /// Longest time for one attempt.
+    pub timeout: Duration,
+    /// Calls under way at a time; at least 1.
+    pub max_concurrent: usize,
+    /// Repetition.
+    pub retry: Retry,
+    /// Circuit breaker.
+    pub breaker: Breaker,
+}
+
+/// Repetition of failed calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    /// Attempts in all; at least 1.
+    pub max_attempts: u32,
+    /// First delay.
+    pub initial: Duration,
+    /// Growth; at least 1.
+    pub multiplier: f64,
+    /// Longest delay; at least `initial`.
+    pub max: Duration,
+}
+
+/// Circuit breaker of a downstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Breaker {
+    /// Failures in a row that open it.
+    pub failure_threshold: u32,
+    /// Share of failures that opens it, 1 to 100.
+    pub error_percent: u8,
+    /// Calls below which the share does not count.
+    pub request_volume: u32,
+    /// Successful probes that close it.
+    pub success_threshold: u32,
+    /// How long it stays open before it lets a probe through.
+    pub open_for: Duration,
+}

@@ -1,0 +1,214 @@
+//! Raw structs of downstreams.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::units::{Secret, Span};
+
+/// How a downstream is spoken to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DownstreamKind {
+    /// HTTP.
+    Http,
+    /// JSON-RPC 2.0 over HTTP.
+    JsonRpc,
+    /// MQTT.
+    Mqtt,
+    /// Redis.
+    Redis,
+    /// NATS.
+    Nats,
+    /// WebSocket.
+    Websocket,
+}
+
+/// A service that agents call.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Downstream")]
+pub(crate) struct RawDownstream {
+    /// How it is spoken to.
+    #[serde(rename = "type")]
+    #[schemars(extend("x-required" = true))]
+    pub(crate) kind: Option<DownstreamKind>,
+    /// Where it is.
+    pub(crate) endpoint: RawEndpoint,
+    /// How to show who we are.
+    pub(crate) auth: RawAuth,
+    /// What is done about its faults.
+    pub(crate) resilience: RawResilience,
+    /// Settings of some kinds.
+    pub(crate) config: RawAdapter,
+}
+
+/// Where a downstream is.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Endpoint")]
+pub(crate) struct RawEndpoint {
+    /// URL or host.
+    #[schemars(length(min = 1, max = 2048), extend("x-required" = true))]
+    pub(crate) address: Option<String>,
+    /// Port, if the address names none.
+    #[schemars(range(min = 1, max = 65535))]
+    pub(crate) port: Option<u16>,
+    /// Path of calls; it begins with a slash.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(crate) path: Option<String>,
+    /// Whether to use TLS where the address does not say.
+    pub(crate) tls: Option<bool>,
+    /// Path of the health check, for HTTP; "/health" when absent.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(crate) health_path: Option<String>,
+}
+
+/// Kinds of credentials of a downstream.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawAuthKind {
+    /// None.
+    #[default]
+    None,
+    /// User name and password.
+    Basic,
+    /// A token.
+    Bearer,
+    /// A certificate and its key.
+    ClientCertificate,
+    /// A NATS credentials file.
+    Nats,
+}
+
+/// Credentials of a downstream.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Auth")]
+pub(crate) struct RawAuth {
+    /// Kind of credentials.
+    #[serde(rename = "type")]
+    pub(crate) kind: RawAuthKind,
+    /// User name, for basic.
+    #[schemars(length(min = 1, max = 255))]
+    pub(crate) username: Option<String>,
+    /// Password, for basic.
+    pub(crate) password: Option<Secret>,
+    /// Token, for bearer.
+    pub(crate) token: Option<Secret>,
+    /// Certificate, for `client_certificate`, as a PEM file.
+    #[schemars(length(min = 1, max = 4096))]
+    pub(crate) cert: Option<String>,
+    /// Key of the certificate, as a PEM file.
+    #[schemars(length(min = 1, max = 4096))]
+    pub(crate) key: Option<String>,
+    /// Credentials file, for nats.
+    #[schemars(length(min = 1, max = 4096))]
+    pub(crate) creds: Option<String>,
+}
+
+/// What is done about a downstream's faults.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Resilience")]
+pub(crate) struct RawResilience {
+    /// Longest time for one attempt.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
+    pub(crate) timeout: Span,
+    /// Calls under way at a time.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) max_concurrent: u32,
+    /// Repetition of failed calls.
+    pub(crate) retry: RawRetry,
+    /// Circuit breaker.
+    pub(crate) circuit_breaker: RawBreaker,
+}
+
+impl Default for RawResilience {
+    fn default() -> Self {
+        Self {
+            timeout: Span::secs(5),
+            max_concurrent: 100,
+            retry: RawRetry::default(),
+            circuit_breaker: RawBreaker::default(),
+        }
+    }
+}
+
+/// Repetition of failed calls.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Retry")]
+pub(crate) struct RawRetry {
+    /// Attempts in all; 1 for no repetition.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) max_attempts: u32,
+    /// First delay.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    pub(crate) initial: Span,
+    /// Growth from one delay to the next.
+    #[schemars(range(min = 1.0, max = 10.0))]
+    pub(crate) multiplier: f64,
+    /// Longest delay.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "24h"))]
+    pub(crate) max: Span,
+}
+
+impl Default for RawRetry {
+    fn default() -> Self {
+        Self { max_attempts: 3, initial: Span::millis(100), multiplier: 2.0, max: Span::secs(30) }
+    }
+}
+
+/// Circuit breaker of a downstream.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "CircuitBreaker")]
+pub(crate) struct RawBreaker {
+    /// Failures in a row that open it.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) failure_threshold: u32,
+    /// Share of failures that opens it, in percent.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) error_percent: u8,
+    /// Calls within the window below which the share does not count.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) request_volume: u32,
+    /// Successful probes that close it.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) success_threshold: u32,
+    /// How long it stays open before it lets a probe through.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub(crate) open_for: Span,
+}
+
+impl Default for RawBreaker {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 5,
+            error_percent: 50,
+            request_volume: 20,
+            success_threshold: 2,
+            open_for: Span::secs(5),
+        }
+    }
+}
+
+/// Settings of some kinds.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "AdapterConfig")]
+pub(crate) struct RawAdapter {
+    /// Client id, for mqtt; made from node and name when absent.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) client_id: Option<String>,
+    /// Time between signs of life, for mqtt and websocket.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "18h"))]
+    pub(crate) keep_alive: Span,
+}
+
+impl Default for RawAdapter {
+    fn default() -> Self {
+        Self { client_id: None, keep_alive: Span::secs(30) }
+    }
+}

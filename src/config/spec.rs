@@ -1,0 +1,115 @@
+//! From an agent type and an entry to the spec that the tree takes.
+
+use crate::config::agent::{AgentEntry, AgentType, EnvValue};
+use crate::config::checked::Config;
+use crate::config::units::names_a_secret;
+use crate::protocol::command::SpawnRequest;
+use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
+use crate::protocol::spec::AgentSpec;
+
+/// Why no spec can be made.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SpecError {
+    /// No such type is declared.
+    #[error("agent type {agent_type} is not declared; declared are {declared}")]
+    UnknownType {
+        /// The type asked for.
+        agent_type: AgentTypeName,
+        /// The types there are, joined by commas, or `none`.
+        declared: String,
+    },
+    /// A command line that no type declares is not allowed.
+    #[error(
+        "a command line of its own is not permitted; set agents.allow_undeclared = true, or declare an agent type"
+    )]
+    NotPermitted,
+    /// The command line names no program.
+    #[error("the command line is empty; give a program and its arguments")]
+    EmptyCommand,
+}
+
+impl AgentEntry {
+    /// The entry that a spawn request asks for, under the given name.
+    #[must_use]
+    pub fn from_request(request: SpawnRequest, name: ChildName) -> Self {
+        let secret = |name: &str| names_a_secret(name);
+        let env = request.env.into_iter().map(|(name, value)| {
+            let secret = secret(&name);
+            (name, EnvValue { value, secret })
+        });
+        Self {
+            name,
+            agent_type: request.agent_type,
+            args: request.args,
+            env: env.collect(),
+            labels: request.labels,
+            command_line: request.command_line,
+            origin: None,
+        }
+    }
+}
+
+impl Config {
+    /// The spec of an agent: its type, and over it what its entry adds.
+    ///
+    /// An entry with a command line of its own needs `agents.allow_undeclared`; it takes all else
+    /// from its type, or, if that is not declared, from the defaults with the state folder as
+    /// working folder.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] says what is not declared or not permitted.
+    pub fn agent_spec(
+        &self,
+        entry: &AgentEntry,
+        agent_id: AgentId,
+    ) -> Result<AgentSpec, SpecError> {
+        let declared = self.agent_types.get(&entry.agent_type);
+        let undeclared;
+        let (agent_type, command) = match (declared, &entry.command_line) {
+            (_, Some(_)) if !self.agents.allow_undeclared => return Err(SpecError::NotPermitted),
+            (_, Some(line)) if line.first().is_none_or(|program| program.trim().is_empty()) => {
+                return Err(SpecError::EmptyCommand);
+            }
+            (Some(agent_type), Some(line)) => (agent_type, line),
+            (Some(agent_type), None) => (agent_type, &agent_type.command),
+            (None, Some(line)) => {
+                undeclared = AgentType::process(line.clone(), self.provost.state_dir.clone());
+                (&undeclared, line)
+            }
+            (None, None) => return Err(self.unknown_type(&entry.agent_type)),
+        };
+        let mut env = agent_type.env.clone();
+        env.extend(entry.env.clone());
+        let secret_env = env.iter().filter(|(_, value)| value.secret).map(|(name, _)| name.clone());
+        let mut labels = agent_type.labels.clone();
+        labels.extend(entry.labels.clone());
+        Ok(AgentSpec {
+            agent_id,
+            name: entry.name.clone(),
+            agent_type: entry.agent_type.clone(),
+            runtime: agent_type.runtime,
+            command: command.iter().chain(&entry.args).cloned().collect(),
+            secret_env: secret_env.collect(),
+            env: env.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            cwd: agent_type.cwd.clone(),
+            capabilities: agent_type.capabilities.clone(),
+            slots: agent_type.slots,
+            max_memory_mb: agent_type.max_memory_mb,
+            timeout: agent_type.timeout,
+            stop: agent_type.stop.clone(),
+            nats_access: agent_type.nats_access,
+            on_daemon_exit: agent_type.on_daemon_exit,
+            restart: agent_type.restart,
+            policy: agent_type.policy,
+            labels,
+            origin: agent_type.origin.clone(),
+        })
+    }
+
+    fn unknown_type(&self, agent_type: &AgentTypeName) -> SpecError {
+        let names: Vec<&str> = self.agent_types.keys().map(AgentTypeName::as_str).collect();
+        let declared = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        SpecError::UnknownType { agent_type: agent_type.clone(), declared }
+    }
+}

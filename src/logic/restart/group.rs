@@ -1,0 +1,498 @@
+//! Group operations: several children stopped one after another in reverse start order, then
+//! started one after another in start order. While one is under way the mailbox waits.
+//!
+//! A group operation keeps no list of its members: it walks over the children by place, so that
+//! it cannot disagree with them.
+
+use std::ops::Bound;
+use std::time::Instant;
+
+use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
+use crate::logic::restart::machine::{Mail, Stage, Starts, Supervisor, Turn};
+use crate::logic::restart::record::at_once;
+use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
+use crate::protocol::decision::{DecisionRecord, Inputs, NextKind, Reason};
+use crate::protocol::exit::ChildExit;
+use crate::protocol::spec::{RestartType, Strategy};
+
+/// The group operation under way.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    what: What,
+    /// First member.
+    first: Place,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// The first start of all children.
+    Init,
+    /// Stop and start.
+    Restart,
+    /// Stop, and start when the time has come.
+    Hold(Instant),
+    /// Stop, then end.
+    Ending(End),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Members from this one on are down.
+    Stop(Bound<Place>),
+    /// All instances of a template were asked to stop; so many have not answered.
+    StopAll(usize),
+    /// Members after this one are still to be started; it is being started itself.
+    Start(Bound<Place>),
+}
+
+/// How a supervisor ends.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) exit: ChildExit,
+    pub(super) scope: EndScope,
+}
+
+/// The group restart that waits for its delay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    at: Instant,
+    ring: Ring,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ring {
+    Armed,
+    Rung,
+    /// Its time came while starts are paused.
+    Held,
+}
+
+impl Pending {
+    pub(super) fn timer(self) -> Option<Instant> {
+        (self.ring == Ring::Armed).then_some(self.at)
+    }
+
+    pub(super) fn rings(&mut self, now: Instant) -> bool {
+        let due = self.ring == Ring::Armed && self.at <= now;
+        if due {
+            self.ring = Ring::Rung;
+        }
+        due
+    }
+}
+
+/// Whether the loop may go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Progress {
+    /// An answer has to come first.
+    Waits,
+    /// One step, or the whole operation, is done.
+    Done,
+}
+
+/// Whether a run ended by itself or because it was asked to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ended {
+    ByItself,
+    OnRequest,
+}
+
+impl Supervisor {
+    /// The first start of all children.
+    pub(super) fn init(&mut self) {
+        if self.stage != Stage::New {
+            return;
+        }
+        self.stage = Stage::Starting;
+        let step = Step::Start(Bound::Unbounded);
+        self.group = Some(Group { what: What::Init, first: Place::default(), step });
+    }
+
+    /// The parent's order to stop.
+    pub(super) fn shutdown(&mut self, turn: &mut Turn) {
+        self.begin_ending(turn, End { exit: ChildExit::Stopped, scope: EndScope::Supervisor });
+    }
+
+    /// Stops all children, then ends. Whatever was under way is given up.
+    pub(super) fn begin_ending(&mut self, turn: &mut Turn, end: End) {
+        if Stage::Ending <= self.stage {
+            return;
+        }
+        self.stage = Stage::Ending;
+        self.pending = None;
+        self.tied.clear();
+        self.held.clear();
+        let places: Vec<Place> = self.children.keys().copied().collect();
+        for place in places {
+            self.clear_timer(place);
+            self.release_waiting(place);
+            let Some(child) = self.children.get(&place) else { continue };
+            match child.task {
+                // These are told when it is down, as they wanted.
+                Task::Stop(StopFor::Rest | StopFor::Quarantine | StopFor::Group) => {}
+                Task::Start(_) | Task::Stop(StopFor::Bounce) | Task::Cut(_) | Task::None => {
+                    self.answer(turn, place, &Reply::Refused(Refusal::ShuttingDown));
+                }
+            }
+        }
+        for mail in std::mem::take(&mut self.mailbox) {
+            if let Mail::Call(call, _) = mail {
+                turn.refuse(call, Refusal::ShuttingDown);
+            }
+        }
+        let step = Step::Stop(Bound::Unbounded);
+        self.group = Some(Group { what: What::Ending(end), first: Place::default(), step });
+    }
+
+    /// Restarts all children from `first` on at once, on account of one of them.
+    pub(super) fn begin_restart(
+        &mut self,
+        turn: &mut Turn,
+        cause: Place,
+        first: Place,
+        record: Option<DecisionRecord>,
+    ) {
+        self.tell_group(turn, cause, first, record);
+        // Everything that waits for the pending restart is started by this one, or waits on
+        // with the member that fails in it.
+        if self.tied.first().is_none_or(|tied| first <= *tied) {
+            self.pending = None;
+        }
+        self.lay_down(cause, turn.now);
+        let step = Step::Stop(Bound::Unbounded);
+        self.group = Some(Group { what: What::Restart, first, step });
+    }
+
+    /// Stops the group of a failed child at once, and starts it at `at`. What waits already for a
+    /// group restart joins: the later time counts, and the larger group.
+    pub(super) fn begin_hold(
+        &mut self,
+        turn: &mut Turn,
+        cause: Place,
+        at: Instant,
+        record: Option<DecisionRecord>,
+    ) {
+        let at = self.pending.map_or(at, |pending| pending.at.max(at));
+        let mut first = self.first_of_group(cause);
+        if let Some(tied) = self.tied.first() {
+            first = first.min(*tied);
+        }
+        self.tell_group(turn, cause, first, record);
+        self.tie(cause, at);
+        self.wait_tied(at);
+        let step = Step::Stop(Bound::Unbounded);
+        self.group = Some(Group { what: What::Hold(at), first, step });
+    }
+
+    fn tell_group(
+        &self,
+        turn: &mut Turn,
+        cause: Place,
+        first: Place,
+        record: Option<DecisionRecord>,
+    ) {
+        let Some(child) = self.children.get(&cause) else { return };
+        let members: Vec<_> = self
+            .children
+            .range(first..)
+            .filter(|(place, member)| **place != cause && member.is_active())
+            .map(|(_, member)| member.spec.name.clone())
+            .collect();
+        if members.is_empty() {
+            return;
+        }
+        let mut record = record.unwrap_or_else(|| {
+            let next = at_once(NextKind::RestartGroup);
+            self.record(cause, Reason::StartFailed, Inputs::default(), next)
+        });
+        record.reason = Reason::SiblingFailed;
+        turn.note(Note::GroupRestart { cause: child.spec.name.clone(), members, record });
+    }
+
+    /// When the pending group restart is due, if this child belongs to it.
+    pub(super) fn joins(&self, place: Place) -> Option<Instant> {
+        let pending = self.pending?;
+        let first = self.tied.first()?;
+        let covers = match self.spec.strategy {
+            Strategy::OneForAll => true,
+            Strategy::RestForOne => *first < place,
+            Strategy::OneForOne | Strategy::SimpleOneForOne => false,
+        };
+        covers.then_some(pending.at)
+    }
+
+    /// The child waits for the group restart.
+    pub(super) fn tie(&mut self, place: Place, at: Instant) {
+        self.clear_timer(place);
+        self.held.remove(&place);
+        let Some(child) = self.children.get_mut(&place) else { return };
+        child.phase = Phase::Waiting(at);
+        child.retry = Retry::Tied;
+        self.tied.insert(place);
+    }
+
+    /// Everything that is tied waits until then.
+    pub(super) fn wait_tied(&mut self, at: Instant) {
+        for place in &self.tied {
+            if let Some(child) = self.children.get_mut(place) {
+                child.phase = Phase::Waiting(at);
+            }
+        }
+        self.pending = Some(Pending { at, ring: Ring::Armed });
+    }
+
+    /// The pending group restart is due.
+    pub(super) fn pending_due(&mut self, turn: &mut Turn) {
+        let Some(pending) = &mut self.pending else { return };
+        if pending.ring == Ring::Armed {
+            return;
+        }
+        if self.starts == Starts::Paused {
+            pending.ring = Ring::Held;
+            return;
+        }
+        self.pending = None;
+        if let Some(cause) = self.tied.first().copied() {
+            let first = self.first_of_group(cause);
+            self.begin_restart(turn, cause, first, None);
+        }
+    }
+
+    /// Whether a group restart is held by a pause.
+    pub(super) fn pending_is_held(&self) -> bool {
+        self.pending.is_some_and(|pending| pending.ring == Ring::Held)
+    }
+
+    /// The group operation goes no further.
+    pub(super) fn end_group(&mut self, turn: &mut Turn) {
+        self.group = None;
+        if self.stage == Stage::Starting {
+            self.stage = Stage::Running;
+            turn.out.push(Action::Ready);
+        }
+    }
+
+    /// Takes the next step of the group operation.
+    pub(super) fn advance(&mut self, turn: &mut Turn) -> Progress {
+        let Some(group) = &self.group else { return Progress::Done };
+        match group.step {
+            Step::Stop(below) => self.stop_next(turn, below),
+            Step::StopAll(0) => self.all_down(turn),
+            Step::StopAll(_) => Progress::Waits,
+            Step::Start(after) => self.start_next(turn, after),
+        }
+    }
+
+    fn stop_next(&mut self, turn: &mut Turn, below: Bound<Place>) -> Progress {
+        let Some(group) = &mut self.group else { return Progress::Done };
+        let ending = matches!(group.what, What::Ending(_));
+        if ending && self.spec.strategy == Strategy::SimpleOneForOne {
+            return self.stop_all(turn);
+        }
+        let last = self.children.range((Bound::Included(group.first), below)).next_back();
+        let Some((place, child)) = last else { return self.all_down(turn) };
+        let place = *place;
+        match child.task {
+            // OTP would have ended this start before it looked at the failure; so the group waits
+            // for it. A supervisor that ends does not.
+            Task::Start(_) if ending => self.cut(turn, place),
+            Task::Start(_) | Task::Stop(_) | Task::Cut(_) => return Progress::Waits,
+            Task::None => {
+                let up = matches!(child.phase, Phase::Up(_)) && child.gone.is_none();
+                // One that is asked to stop now is looked at again once it is down.
+                let below = if up { Bound::Included(place) } else { Bound::Excluded(place) };
+                group.step = Step::Stop(below);
+                self.stop_member(turn, place);
+            }
+        }
+        Progress::Done
+    }
+
+    fn stop_member(&mut self, turn: &mut Turn, place: Place) {
+        let Some(child) = self.children.get_mut(&place) else { return };
+        if let Phase::Up(_) = child.phase {
+            match child.gone.take() {
+                Some(exit) => self.consumed(turn, place, &exit),
+                None => self.stop(turn, place, StopFor::Group),
+            }
+            return;
+        }
+        let (phase, otp) = (child.phase, child.is_otp());
+        match (phase, &self.group) {
+            _ if child.is_temporary() => self.remove(place),
+            (_, Some(Group { what: What::Ending(_), .. })) => self.settle(place, Phase::Stopped),
+            (Phase::Waiting(_), Some(Group { what: What::Hold(at), .. })) => {
+                let at = *at;
+                self.tie(place, at);
+            }
+            (Phase::Waiting(_), _) if otp => self.settle(place, Phase::Stopped),
+            (Phase::Waiting(_), _) => self.tie(place, turn.now),
+            (
+                Phase::Created
+                | Phase::Starting(_)
+                | Phase::Up(_)
+                | Phase::Stopping
+                | Phase::Quarantined(_)
+                | Phase::Parked(_)
+                | Phase::Stopped
+                | Phase::Finished,
+                _,
+            ) => {}
+        }
+    }
+
+    /// All instances of a template are stopped side by side, as OTP does.
+    fn stop_all(&mut self, turn: &mut Turn) -> Progress {
+        let places: Vec<Place> = self.children.keys().rev().copied().collect();
+        let mut waiting = 0;
+        for place in places {
+            let Some(child) = self.children.get(&place) else { continue };
+            match child.task {
+                Task::Start(_) => self.cut(turn, place),
+                Task::Stop(_) | Task::Cut(_) => {}
+                Task::None => self.stop_member(turn, place),
+            }
+            if self.children.get(&place).is_some_and(Child::is_busy) {
+                waiting += 1;
+            }
+        }
+        if let Some(group) = &mut self.group {
+            group.step = Step::StopAll(waiting);
+        }
+        Progress::Done
+    }
+
+    /// A start is given up.
+    fn cut(&mut self, turn: &mut Turn, place: Place) {
+        let Some(child) = self.children.get_mut(&place) else { return };
+        if child.task != Task::Start(StartFor::Group) {
+            self.singles = self.singles.saturating_sub(1);
+        }
+        child.task = Task::Cut(StopFor::Group);
+        child.phase = Phase::Stopping;
+        turn.out.push(Action::Stop {
+            child: child.spec.name.clone(),
+            generation: child.generation,
+            shutdown: child.spec.shutdown,
+        });
+    }
+
+    /// A run ended by itself before the group operation, or a call, stopped it. It is taken for
+    /// stopped and does not count again.
+    fn consumed(&mut self, turn: &mut Turn, place: Place, exit: &ChildExit) {
+        self.report_unexpected(turn, place, exit);
+        self.member_down(turn, place, (exit, Ended::ByItself));
+    }
+
+    /// A member of the group operation is down.
+    pub(super) fn member_down(
+        &mut self,
+        turn: &mut Turn,
+        place: Place,
+        (exit, ended): (&ChildExit, Ended),
+    ) {
+        let Some(child) = self.children.get(&place) else { return };
+        if child.is_temporary() {
+            return self.remove(place);
+        }
+        let at = match self.group.as_ref().map(|group| &group.what) {
+            Some(What::Hold(at)) => *at,
+            Some(What::Restart) if !child.is_otp() => turn.now,
+            Some(What::Restart | What::Init | What::Ending(_)) | None => {
+                return self.settle(place, Phase::Stopped);
+            }
+        };
+        // What is over for good, or for a time, on its own account stays so.
+        if ended == Ended::ByItself && !child.is_otp() {
+            if let ChildExit::Throttled { after_ms } = exit {
+                return self.park_until(turn, place, *after_ms);
+            }
+            if exit.is_clean() && child.spec.restart == RestartType::Transient {
+                return self.settle(place, Phase::Finished);
+            }
+        }
+        self.tie(place, at);
+    }
+
+    /// One of the instances that are stopped side by side is down.
+    pub(super) fn count_down(&mut self) {
+        if let Some(Group { step: Step::StopAll(waiting), .. }) = &mut self.group {
+            *waiting = waiting.saturating_sub(1);
+        }
+    }
+
+    fn all_down(&mut self, turn: &mut Turn) -> Progress {
+        let Some(group) = &mut self.group else { return Progress::Done };
+        match &group.what {
+            What::Ending(end) => {
+                turn.out.push(Action::Ended { exit: end.exit.clone(), scope: end.scope });
+                self.stage = Stage::Ended;
+                self.group = None;
+            }
+            What::Hold(_) => self.end_group(turn),
+            What::Restart | What::Init => group.step = Step::Start(Bound::Unbounded),
+        }
+        Progress::Done
+    }
+
+    fn start_next(&mut self, turn: &mut Turn, after: Bound<Place>) -> Progress {
+        let Some(group) = &mut self.group else { return Progress::Done };
+        if let Bound::Excluded(last) = after
+            && self
+                .children
+                .get(&last)
+                .is_some_and(|child| child.task == Task::Start(StartFor::Group))
+        {
+            return Progress::Waits;
+        }
+        let from = match after {
+            Bound::Excluded(_) => after,
+            Bound::Included(_) | Bound::Unbounded => Bound::Included(group.first),
+        };
+        let restart = matches!(group.what, What::Restart);
+        let next = self.children.range((from, Bound::Unbounded)).find(|(_, child)| {
+            child.task == Task::None
+                && match child.phase {
+                    Phase::Created => true,
+                    Phase::Waiting(_) => child.retry == Retry::Tied,
+                    // OTP brings back what had been stopped or had finished, too.
+                    Phase::Stopped | Phase::Finished => restart && child.is_otp(),
+                    Phase::Starting(_)
+                    | Phase::Up(_)
+                    | Phase::Stopping
+                    | Phase::Quarantined(_)
+                    | Phase::Parked(_) => false,
+                }
+        });
+        match next {
+            Some((place, _)) => {
+                let place = *place;
+                group.step = Step::Start(Bound::Excluded(place));
+                self.start(turn, place, StartFor::Group);
+            }
+            None => self.end_group(turn),
+        }
+        Progress::Done
+    }
+
+    /// The child that is the cause of a restart waits for its start like the members.
+    fn lay_down(&mut self, cause: Place, now: Instant) {
+        let Some(child) = self.children.get(&cause) else { return };
+        match child.phase {
+            Phase::Waiting(_) | Phase::Up(_) => {}
+            Phase::Created
+            | Phase::Starting(_)
+            | Phase::Stopping
+            | Phase::Quarantined(_)
+            | Phase::Parked(_)
+            | Phase::Stopped
+            | Phase::Finished => return,
+        }
+        if child.is_otp() {
+            self.settle(cause, Phase::Stopped);
+        } else {
+            self.tie(cause, now);
+        }
+    }
+}
