@@ -1,14 +1,15 @@
 //! The world's processes and its trace: who lives, who hears of a death, what is written down.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use provost::logic::restart::{Input, Pace, Phase, Supervisor};
 use provost::protocol::id::Generation;
-use provost::protocol::spec::{AutoShutdown, ChildKind, Limit, Strategy, SupervisorSpec};
+use provost::protocol::spec::{ChildKind, Strategy};
 use serde_json::{Value, json};
 
-use super::otp_words::{child_name, child_spec, exit, fault_text, list, text};
+use super::otp_words::{
+    child_name, child_spec, exit, fault_text, list, planned, supervisor_spec, text,
+};
 use super::{Event, Fault, Pid, Proc, Start, Sup, World};
 
 impl World {
@@ -33,14 +34,8 @@ impl World {
                 format!("{}{tree}", self.proc(root)?.id)
             }
         };
-        let mut lines: Vec<String> = Vec::new();
         let events = std::mem::take(&mut self.events);
-        for run in events.chunk_by(|a, b| a.group.is_some() && a.group == b.group) {
-            let mut run: Vec<String> = run.iter().map(|event| event.text.clone()).collect();
-            run.sort();
-            lines.extend(run);
-        }
-        Ok(json!({ "r": result, "ev": lines, "t": tree }))
+        Ok(json!({ "r": result, "ev": lines(&events), "t": tree }))
     }
 
     pub(super) fn tree(&self, pid: Pid) -> Result<String, Fault> {
@@ -109,13 +104,7 @@ impl World {
     pub(super) fn plan(&mut self, id: &str, spec: &Value) -> char {
         let tries = self.tries.entry(id.to_owned()).or_default();
         *tries += 1;
-        let plan = spec.get("starts").and_then(Value::as_str).unwrap_or_default();
-        let (stem, repeats) = plan.strip_suffix('*').map_or((plan, false), |stem| (stem, true));
-        match stem.chars().nth(*tries - 1) {
-            Some(how) => how,
-            None if repeats => stem.chars().last().unwrap_or('.'),
-            None => '.',
-        }
+        planned(spec, *tries)
     }
 
     pub(super) fn add(
@@ -161,35 +150,14 @@ impl World {
 
 impl Sup {
     pub(super) fn new(spec: &Value, pace: Pace) -> Result<Self, Fault> {
-        let strategy = match text(spec, "strategy")? {
-            "one_for_one" => Strategy::OneForOne,
-            "one_for_all" => Strategy::OneForAll,
-            "rest_for_one" => Strategy::RestForOne,
-            "simple_one_for_one" => Strategy::SimpleOneForOne,
-            other => return Err(format!("{{supervisor_data,{{invalid_strategy,{other}}}}}")),
-        };
-        let auto_shutdown = match spec.get("auto_shutdown").and_then(Value::as_str) {
-            Some("any_significant") => AutoShutdown::AnySignificant,
-            Some("all_significant") => AutoShutdown::AllSignificant,
-            _ => AutoShutdown::Never,
-        };
-        let number = |key, default| spec.get(key).and_then(Value::as_u64).unwrap_or(default);
-        let intensity = u32::try_from(number("intensity", 1)).map_err(|e| e.to_string())?;
-        let period = Duration::from_secs(number("period", 5));
-        let own = SupervisorSpec {
-            name: child_name(text(spec, "id")?)?,
-            strategy,
-            limit: Some(Limit { intensity, period }),
-            auto_shutdown,
-            origin: None,
-        };
+        let own = supervisor_spec(spec)?;
+        let simple = own.strategy == Strategy::SimpleOneForOne;
         let (mut specs, mut children) = (BTreeMap::new(), Vec::new());
         for child in list(spec, "children") {
             children.push(child_spec(child).map_err(|why| format!("{{start_spec,{why}}}"))?);
             specs.insert(text(child, "id")?.to_owned(), child.clone());
         }
         let machine = Supervisor::new(own, children).map_err(|fault| fault_text(&fault))?;
-        let simple = strategy == Strategy::SimpleOneForOne;
         let template = if simple { list(spec, "children").first().cloned() } else { None };
         Ok(Self {
             machine: machine.with_pace(pace),
@@ -204,4 +172,15 @@ impl Sup {
             failed: None,
         })
     }
+}
+
+/// The lines of events; contiguous ones of one group are sorted.
+pub(super) fn lines(events: &[Event]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for run in events.chunk_by(|a, b| a.group.is_some() && a.group == b.group) {
+        let mut run: Vec<String> = run.iter().map(|event| event.text.clone()).collect();
+        run.sort();
+        lines.extend(run);
+    }
+    lines
 }

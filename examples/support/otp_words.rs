@@ -6,7 +6,8 @@ use provost::logic::restart::{Refusal, Reply, SpecFault, StartOutcome};
 use provost::protocol::exit::{ChildExit, StartError};
 use provost::protocol::id::ChildName;
 use provost::protocol::spec::{
-    ChildKind, ChildSpec, RestartPolicy, RestartType, Shutdown, Significance,
+    AutoShutdown, ChildKind, ChildSpec, Limit, RestartPolicy, RestartType, Shutdown, Significance,
+    Strategy, SupervisorSpec,
 };
 use serde_json::Value;
 
@@ -37,6 +38,42 @@ pub(crate) fn child_spec(spec: &Value) -> Result<ChildSpec, Fault> {
         policy: RestartPolicy::OTP,
         origin: None,
     })
+}
+
+pub(crate) fn supervisor_spec(spec: &Value) -> Result<SupervisorSpec, Fault> {
+    let strategy = match text(spec, "strategy")? {
+        "one_for_one" => Strategy::OneForOne,
+        "one_for_all" => Strategy::OneForAll,
+        "rest_for_one" => Strategy::RestForOne,
+        "simple_one_for_one" => Strategy::SimpleOneForOne,
+        other => return Err(format!("{{supervisor_data,{{invalid_strategy,{other}}}}}")),
+    };
+    let auto_shutdown = match spec.get("auto_shutdown").and_then(Value::as_str) {
+        Some("any_significant") => AutoShutdown::AnySignificant,
+        Some("all_significant") => AutoShutdown::AllSignificant,
+        _ => AutoShutdown::Never,
+    };
+    let number = |key, default| spec.get(key).and_then(Value::as_u64).unwrap_or(default);
+    let intensity = u32::try_from(number("intensity", 1)).map_err(|e| e.to_string())?;
+    let period = Duration::from_secs(number("period", 5));
+    Ok(SupervisorSpec {
+        name: child_name(text(spec, "id")?)?,
+        strategy,
+        limit: Some(Limit { intensity, period }),
+        auto_shutdown,
+        origin: None,
+    })
+}
+
+/// How an attempt to start goes, the first being 1.
+pub(crate) fn planned(spec: &Value, attempt: usize) -> char {
+    let plan = spec.get("starts").and_then(Value::as_str).unwrap_or_default();
+    let (stem, repeats) = plan.strip_suffix('*').map_or((plan, false), |stem| (stem, true));
+    match stem.chars().nth(attempt.saturating_sub(1)) {
+        Some(how) => how,
+        None if repeats => stem.chars().last().unwrap_or('.'),
+        None => '.',
+    }
 }
 
 pub(crate) fn fault_text(fault: &SpecFault) -> String {

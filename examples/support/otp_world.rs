@@ -21,6 +21,8 @@ use provost::protocol::id::{ChildName, Generation};
 use provost::protocol::spec::{ChildSpec, Shutdown};
 use serde_json::{Value, json};
 
+pub(crate) mod otp_actors;
+mod otp_ports;
 mod otp_procs;
 mod otp_words;
 

@@ -11,6 +11,7 @@
 //! lives of one child never overlap.
 
 pub mod tree;
+mod tree_spec;
 
 pub mod defaults;
 

@@ -9,7 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEv
 use tokio::sync::oneshot;
 
 use crate::actors::shell::Shell;
-use crate::actors::tree::{Directory, Drain, Node, TreeError, TreePorts, TreeSpec};
+use crate::actors::tree::{Directory, Drain, Family, Node, TreeError, TreePorts, TreeSpec};
 use crate::actors::worker::{ChildReport, RunEnd};
 use crate::logic::restart::{Call, Reply};
 use crate::protocol::exit::ChildExit;
@@ -41,6 +41,8 @@ pub enum SupervisorMsg {
     KillRun(ChildName),
     /// Mark a child as draining or not.
     Drain(ChildName, Drain, String),
+    /// Somebody wants to know the children.
+    Children(oneshot::Sender<Family>),
     /// A child supervisor did not stop in time.
     Overdue(ChildName, Generation),
     /// Stop the children in reverse order, then end.
@@ -65,6 +67,7 @@ impl TryFrom<SupervisorMsg> for ChildReport {
             | SupervisorMsg::Call { .. }
             | SupervisorMsg::KillRun(_)
             | SupervisorMsg::Drain(..)
+            | SupervisorMsg::Children(_)
             | SupervisorMsg::Overdue(..)
             | SupervisorMsg::Halt) => Err(other),
         }
@@ -143,6 +146,7 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::KillRun(child) => shell.kill_run(&child),
             SupervisorMsg::Drain(child, drain, why) => shell.on_drain(&child, drain, why),
+            SupervisorMsg::Children(reply) => shell.on_children(reply),
             SupervisorMsg::Overdue(child, generation) => shell.on_overdue(&child, generation),
             SupervisorMsg::Halt => shell.on_halt(),
         }

@@ -12,91 +12,26 @@ use tokio::task::JoinHandle;
 
 use crate::actors::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMsg};
 use crate::board::Board;
-use crate::logic::restart::{Call, Refusal, Reply};
+use crate::logic::restart::{Call, ChildView, Counts, Refusal, Reply};
 use crate::logic::severity::Topic;
-use crate::ports::{AgentRuntime, EventSink, JitterSource, RunLog, WallClock};
+use crate::ports::{EventSink, JitterSource, RunLog, WallClock};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
-use crate::protocol::spec::{AgentSpec, ChildSpec, SupervisorSpec};
+
+pub(crate) use crate::actors::tree_spec::lock;
+pub use crate::actors::tree_spec::{Body, DynamicChildren, GaveUp, Node, TreeSpec, WorkerBody};
 
 /// Default time between two measurements of a run.
 pub const MEASURE_EVERY: Duration = Duration::from_secs(30);
 
-/// One supervisor and its children, in start order.
+/// A supervisor's children at one moment.
 #[derive(Clone, Debug)]
-pub struct TreeSpec {
-    /// The supervisor's own settings.
-    pub supervisor: SupervisorSpec,
-    /// Its children.
-    pub children: Vec<Node>,
-    /// What happens to children added at run time when the supervisor is restarted.
-    pub dynamic: DynamicChildren,
-}
-
-impl TreeSpec {
-    /// A supervisor with these children; children added later come back when it is restarted.
-    #[must_use]
-    pub fn new(supervisor: SupervisorSpec, children: Vec<Node>) -> Self {
-        Self { supervisor, children, dynamic: DynamicChildren::default() }
-    }
-}
-
-/// What happens to children that were added at run time when their supervisor is restarted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum DynamicChildren {
-    /// They come back like the others.
-    #[default]
-    Keep,
-    /// They are forgotten, as in OTP.
-    Forget,
-}
-
-/// One child of a supervisor.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Its spec.
-    pub spec: ChildSpec,
-    /// What runs.
-    pub body: Body,
-}
-
-/// What a child is made of.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// Something that runs and ends.
-    Worker(WorkerBody),
-    /// A supervisor with children of its own; shared, so that a restart sees what was added.
-    Supervisor(Arc<Mutex<TreeSpec>>),
-}
-
-/// Something that runs and ends.
-#[derive(Clone, Debug)]
-pub struct WorkerBody {
-    /// Starts its runs.
-    pub runtime: Arc<dyn AgentRuntime>,
-    /// The agent it is, if it is one; parts of the daemon are none.
-    pub agent: Option<Arc<AgentSpec>>,
-}
-
-impl Node {
-    /// A worker that is no agent.
-    #[must_use]
-    pub fn worker(spec: ChildSpec, runtime: Arc<dyn AgentRuntime>) -> Self {
-        Self { spec, body: Body::Worker(WorkerBody { runtime, agent: None }) }
-    }
-
-    /// An agent.
-    #[must_use]
-    pub fn agent(spec: ChildSpec, runtime: Arc<dyn AgentRuntime>, agent: Arc<AgentSpec>) -> Self {
-        Self { spec, body: Body::Worker(WorkerBody { runtime, agent: Some(agent) }) }
-    }
-
-    /// A supervisor.
-    #[must_use]
-    pub fn supervisor(spec: ChildSpec, tree: TreeSpec) -> Self {
-        Self { spec, body: Body::Supervisor(Arc::new(Mutex::new(tree))) }
-    }
+pub struct Family {
+    /// The children, in start order.
+    pub children: Vec<ChildView>,
+    /// How many there are, as OTP counts.
+    pub counts: Counts,
 }
 
 /// What a tree needs from outside.
@@ -313,6 +248,34 @@ impl TreeHandle {
         self.ask(&owner, request, None, why.into()).await
     }
 
+    /// Makes a call about a child to this supervisor, whether or not it has such a child.
+    ///
+    /// # Errors
+    ///
+    /// As [`TreeHandle::start_child`].
+    pub async fn call_at(
+        &self,
+        supervisor: &ChildName,
+        request: Call,
+        why: impl Into<String>,
+    ) -> Result<(), TreeError> {
+        self.ask(supervisor, request, None, why.into()).await
+    }
+
+    /// Returns a supervisor's children and their numbers, as it sees them now: OTP's
+    /// `which_children` and `count_children`.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::NotFound`], [`TreeError::Gone`].
+    pub async fn children(&self, supervisor: &ChildName) -> Result<Family, TreeError> {
+        let missing = || TreeError::NotFound(supervisor.to_string());
+        let actor = self.directory.find(supervisor).ok_or_else(missing)?;
+        let (reply, answer) = oneshot::channel();
+        actor.send_message(SupervisorMsg::Children(reply)).map_err(|_closed| TreeError::Gone)?;
+        answer.await.map_err(|_gone| TreeError::Gone)
+    }
+
     /// Makes a call about a child; what is still running of it after `grace` is killed.
     ///
     /// # Errors
@@ -346,7 +309,8 @@ impl TreeHandle {
         }
     }
 
-    /// Kills a child's run at once; the restart rules then apply as after a crash.
+    /// Kills a child's run at once; the restart rules then apply as after a crash. With a
+    /// supervisor everything under it is killed.
     ///
     /// # Errors
     ///
@@ -422,9 +386,4 @@ fn call_message(
 
 fn start_failed(message: String) -> TreeError {
     TreeError::StartFailed(StartError::Failed { message })
-}
-
-/// Locks a tree spec; a panic while it was locked left it whole, since every change is one step.
-pub(crate) fn lock(spec: &Mutex<TreeSpec>) -> MutexGuard<'_, TreeSpec> {
-    spec.lock().unwrap_or_else(PoisonError::into_inner)
 }

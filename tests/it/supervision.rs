@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use provost::actors::tree::{DynamicChildren, Node, Tree, TreeError, TreeSpec};
+use provost::actors::tree::{Node, Tree, TreeError, TreeSpec};
 use provost::logic::restart::Call;
 use provost::protocol::exit::ChildExit;
 use provost::protocol::fact::{Fact, Severity};
@@ -80,7 +80,7 @@ impl World {
 
     async fn start(&mut self, supervisor: SupervisorSpec) -> Result<Tree, TreeError> {
         let children = std::mem::take(&mut self.children);
-        let spec = TreeSpec { supervisor, children, dynamic: DynamicChildren::Keep };
+        let spec = TreeSpec::new(supervisor, children);
         Tree::start(spec, ports(Arc::clone(&self.sink))).await
     }
 
@@ -197,11 +197,8 @@ async fn a_supervisor_over_its_intensity_gives_up_and_its_parent_restarts_it() {
     let limit = Some(Limit { intensity: 1, period: seconds(60) });
     let crashing =
         world.node(child("w1", RestartPolicy::OTP), vec![crash(1), crash(1), Run::Obeys]);
-    let team = TreeSpec {
-        supervisor: supervisor("team", Strategy::OneForOne, limit),
-        children: vec![crashing],
-        dynamic: DynamicChildren::Keep,
-    };
+    let own = supervisor("team", Strategy::OneForOne, limit);
+    let team = TreeSpec::new(own, vec![crashing]);
     let spec = ChildSpec {
         kind: ChildKind::Supervisor,
         shutdown: Shutdown::Infinity,
@@ -238,11 +235,8 @@ async fn a_tree_of_otp_children_does_not_start_when_one_cannot() {
 async fn children_added_at_run_time_survive_a_restart_of_their_supervisor() {
     let mut world = World::new();
     let limit = Some(Limit { intensity: 0, period: seconds(60) });
-    let team = TreeSpec {
-        supervisor: supervisor("team", Strategy::OneForOne, limit),
-        children: Vec::new(),
-        dynamic: DynamicChildren::Keep,
-    };
+    let own = supervisor("team", Strategy::OneForOne, limit);
+    let team = TreeSpec::new(own, Vec::new());
     let spec = ChildSpec {
         kind: ChildKind::Supervisor,
         shutdown: Shutdown::Infinity,

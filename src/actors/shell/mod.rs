@@ -140,7 +140,10 @@ impl Shell {
     /// Builds the machine and starts the children.
     pub(crate) fn begin(&mut self) {
         self.directory.enter(&self.spec.name, self.myself.clone());
-        let nodes = lock(&self.tree).children.clone();
+        let (nodes, pace) = {
+            let tree = lock(&self.tree);
+            (tree.children.clone(), tree.pace)
+        };
         let specs = nodes.iter().map(|node| node.spec.clone()).collect();
         let last = |node: &Node| {
             let name = node.spec.name.clone();
@@ -150,7 +153,9 @@ impl Shell {
         let generations: BTreeMap<ChildName, Generation> = nodes.iter().map(last).collect();
         self.put_self_on_board();
         match Supervisor::new(self.spec.clone(), specs) {
-            Ok(machine) => self.machine = Some(machine.with_generations(generations)),
+            Ok(machine) => {
+                self.machine = Some(machine.with_pace(pace).with_generations(generations));
+            }
             Err(fault) => {
                 if let Some(ready) = self.ready.take() {
                     tell(ready, Err(TreeError::BadSpec(fault.clone())));
@@ -268,10 +273,13 @@ impl Shell {
 
     /// Kills a child's run as if it had crashed.
     pub(crate) fn kill_run(&self, child: &ChildName) {
-        if let Some(Live { cell: Cell::Worker(worker), .. }) = self.live.get(child)
-            && worker.send_message(WorkerMsg::Kill).is_err()
-        {
-            tracing::debug!(child = %child, "run ended before it was killed");
+        match self.live.get(child).map(|live| &live.cell) {
+            Some(Cell::Worker(worker)) if worker.send_message(WorkerMsg::Kill).is_err() => {
+                tracing::debug!(child = %child, "run ended before it was killed");
+            }
+            // ractor kills the children of a killed actor.
+            Some(Cell::Supervisor(actor)) => actor.kill(),
+            Some(Cell::Worker(_)) | None => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::actors::announce::Failure;
 use crate::actors::shell::{Shell, about, tell};
-use crate::actors::tree::TreeError;
+use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
 use crate::logic::restart::Note;
 use crate::protocol::exit::{ChildExit, StartError};
@@ -77,6 +77,8 @@ impl Shell {
             }
             Note::GivingUp { child, record } => {
                 tracing::warn!(supervisor = %self.spec.name, child = %child, "supervisor gives up");
+                let mut record = record;
+                record.inputs = record.inputs.with("child", child.as_str());
                 let children = self.names();
                 self.announcer.supervisor(
                     Fact::Escalation,
@@ -110,7 +112,9 @@ impl Shell {
         let children = self.names();
         self.announcer.supervisor(Fact::SupervisorStopped, children, None, Severity::Info);
         let end = if self.began {
-            RunEnd::Exited(exit)
+            let gave_up = matches!(exit, ChildExit::GaveUp { .. });
+            let orderly = gave_up && lock(&self.tree).gave_up == GaveUp::Shutdown;
+            RunEnd::Exited(if orderly { ChildExit::Stopped } else { exit })
         } else {
             let unknown = || StartError::Failed { message: exit.to_string() };
             RunEnd::StartFailed(self.start_error.take().unwrap_or_else(unknown))

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::actors::shell::{ENDED_SHOWN_MAX, Shell, about};
-use crate::actors::tree::{Body, Node, lock};
+use tokio::sync::oneshot;
+
+use crate::actors::shell::{ENDED_SHOWN_MAX, Shell, about, tell};
+use crate::actors::tree::{Body, DynamicChildren, Family, Node, lock};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle;
-use crate::logic::restart::{ChildView, Phase};
+use crate::logic::restart::{ChildView, Phase, Supervisor};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{AgentSpec, ChildKind};
 use crate::protocol::status::{AgentState, CircuitState, HealthView};
@@ -128,8 +130,20 @@ impl Shell {
         self.bodies.remove(child);
         self.draining.remove(child);
         self.announcer.forget(child);
-        lock(&self.tree).children.retain(|node| node.spec.name != *child);
+        let mut tree = lock(&self.tree);
+        if tree.dynamic == DynamicChildren::Keep {
+            tree.children.retain(|node| node.spec.name != *child);
+        }
+        drop(tree);
         self.show_children();
+    }
+
+    /// Somebody wants to know the children.
+    pub(crate) fn on_children(&self, reply: oneshot::Sender<Family>) {
+        let machine = self.machine.as_ref();
+        let children = machine.map(Supervisor::children).unwrap_or_default();
+        let counts = machine.map(Supervisor::counts).unwrap_or_default();
+        tell(reply, Family { children, counts });
     }
 
     pub(in crate::actors::shell) fn show_children(&self) {
