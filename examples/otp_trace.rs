@@ -7,7 +7,8 @@
 //! Without a word the rules alone are run, in virtual time. `--concurrent` lets a start of one
 //! child not hold back the others, as the daemon does. `--actors` runs the real supervisor actors
 //! under paused time; `--expressible` writes the scenarios without what actors cannot be told.
-//! `--generate COUNT SEED` writes random scenarios instead.
+//! `--generate COUNT SEED` writes random scenarios instead, `--left-out` what they leave out and
+//! why.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ["--concurrent"] => replay(machines(Pace::Concurrent)),
         ["--actors"] => replay(otp_actors::run),
         ["--expressible"] => replay(|scenario| Ok(otp_actors::expressible(scenario).0)),
+        ["--left-out"] => tell_left_out(),
         ["--generate", count, seed] => generate(count, seed),
         _ => Err("unknown arguments; the head of this example tells them".into()),
     };
@@ -55,8 +57,9 @@ fn replay(run: impl Fn(&Value) -> Result<Value, Fault>) -> Result<(), Box<dyn st
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let scenario = serde_json::from_str(&line)?;
-        let trace = run(&scenario).map_err(|error| format!("{}: {error}", scenario["id"]))?;
+        let scenario: Value = serde_json::from_str(&line)?;
+        let id = scenario.get("id").unwrap_or(&Value::Null);
+        let trace = run(&scenario).map_err(|error| format!("{id}: {error}"))?;
         writeln!(out, "{trace}")?;
     }
     out.flush()?;
@@ -70,5 +73,16 @@ fn generate(count: &str, seed: &str) -> Result<(), Box<dyn std::error::Error>> {
         writeln!(out, "{}", otp_generator::scenario(seed, number, count))?;
     }
     out.flush()?;
+    Ok(())
+}
+
+fn tell_left_out() -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout().lock();
+    for (what, why) in otp_generator::OTP_FAULTS {
+        writeln!(out, "everywhere, for a fault of OTP's own: {what}: {why}")?;
+    }
+    for (what, why) in otp_actors::LEFT_OUT {
+        writeln!(out, "for actors: {what}: {why}")?;
+    }
     Ok(())
 }

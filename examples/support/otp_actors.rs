@@ -108,6 +108,13 @@ pub(crate) fn run(scenario: &Value) -> Result<Value, Fault> {
     trace
 }
 
+/// Whether a supervisor's children have names of their own for OTP.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kids {
+    Named,
+    Instances,
+}
+
 /// One scenario under way.
 struct Play {
     book: Book,
@@ -261,14 +268,11 @@ impl Play {
     async fn show(&self, sup: &str) -> Result<String, Fault> {
         let asked = self.handle()?.children(&child_name(sup)?).await;
         let Family { children, counts } = asked.map_err(|error| format!("{sup}: {error}"))?;
-        let simple = {
-            let record = self.book.lock();
-            let spec = record.specs.get(sup).map(|(spec, _)| spec.clone()).unwrap_or_default();
-            spec.get("strategy").and_then(Value::as_str) == Some("simple_one_for_one")
-        };
+        let simple = self.book.lock().is_simple(sup);
+        let named = if simple { Kids::Instances } else { Kids::Named };
         let mut kids = Vec::new();
         for child in children.iter().rev() {
-            kids.push(self.show_child(child, simple).await?);
+            kids.push(self.show_child(child, named).await?);
         }
         if simple {
             kids.sort();
@@ -278,7 +282,7 @@ impl Play {
         Ok(format!("[{counts}]{{{}}}", kids.join(" ")))
     }
 
-    async fn show_child(&self, child: &ChildView, simple: bool) -> Result<String, Fault> {
+    async fn show_child(&self, child: &ChildView, kids: Kids) -> Result<String, Fault> {
         let id = child.spec.name.as_str();
         Ok(match child.phase {
             Phase::Up(_) | Phase::Stopping | Phase::Starting(_) => {
@@ -289,7 +293,7 @@ impl Play {
                 format!("{id}+{under}")
             }
             Phase::Waiting(_) | Phase::Quarantined(_) | Phase::Parked(_) => {
-                format!("{}*", if simple { "?" } else { id })
+                format!("{}*", if kids == Kids::Instances { "?" } else { id })
             }
             Phase::Created | Phase::Stopped | Phase::Finished => format!("{id}-"),
         })
@@ -307,7 +311,8 @@ impl Play {
             "exit_many" => {
                 let exits: Vec<(String, String)> =
                     list(step, "exits").iter().map(pair).collect::<Result<_, _>>()?;
-                let alive = |id: &str| self.book.lock().runs.get(id).is_some_and(|run| run.alive);
+                let alive =
+                    |id: &str| self.book.lock().runs.get(id).is_some_and(|run| run.is_alive());
                 if exits.first().is_none_or(|(id, _)| !alive(id)) {
                     return Ok("not_running".to_owned());
                 }
@@ -376,16 +381,17 @@ impl Play {
             Err(error) => return Err(format!("{op} {id}: {error}")),
         };
         let mut record = self.book.lock();
-        let dead = record.runs.get(&id).is_none_or(|run| !run.alive);
+        let dead = record.runs.get(&id).is_none_or(|run| !run.is_alive());
         if let Refusal::StartFailed(error) = &refusal {
             let why = record.start_words(&id, &error.to_string());
             record.sup_failed(&id, &why);
             return Ok(format!("error:{why}"));
         }
-        Ok(match refusal {
-            Refusal::NotFound if simple && dead && op == "terminate_child" => "ok".to_owned(),
-            refusal => reply_text(&Reply::Refused(refusal)),
-        })
+        // OTP asks by pid: that of an instance that is dead is fine.
+        if refusal == Refusal::NotFound && simple && dead && op == "terminate_child" {
+            return Ok("ok".to_owned());
+        }
+        Ok(reply_text(&Reply::Refused(refusal)))
     }
 
     async fn ask(

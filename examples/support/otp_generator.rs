@@ -3,7 +3,7 @@
 //! Everything drawn here has one right trace under OTP: sleeps are whole seconds of virtual time;
 //! plan `c` (dies right after its start) only for workers of the root; `exit_many` only within one
 //! supervisor; workers that ignore a stop have a deadline that expires at once, all others one
-//! that cannot expire. What OTP itself does wrong is left out: see [`OTP_FAULTS`].
+//! that cannot expire. What OTP itself does wrong is left out: [`OTP_FAULTS`].
 
 use serde_json::{Map, Value, json};
 
@@ -132,6 +132,13 @@ struct Known {
     sups: Vec<String>,
 }
 
+/// What a worker's spec is for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Made {
+    Child,
+    Template,
+}
+
 struct Maker {
     rng: Rng,
     level: f64,
@@ -166,7 +173,7 @@ impl Maker {
         restart
     }
 
-    fn worker(&mut self, sup: &str, auto: &str, template: bool) -> Value {
+    fn worker(&mut self, sup: &str, auto: &str, made: Made) -> Value {
         let id = self.id("w");
         let mut spec = Map::new();
         spec.insert("id".to_owned(), json!(id));
@@ -191,14 +198,14 @@ impl Maker {
             let crashes = if sup == "root" { CRASH_PLANS } else { &[] };
             let plans = [PLANS, crashes].concat();
             let plan = self.rng.word(&plans);
-            if !(template && restart != "temporary" && plan.contains('i')) {
+            if !(made == Made::Template && restart != "temporary" && plan.contains('i')) {
                 spec.insert("starts".to_owned(), json!(plan));
             }
         } else if self.rng.percent(1) {
             // The whole tree must fail to start.
             spec.insert("starts".to_owned(), json!("x"));
         }
-        if !template {
+        if made == Made::Child {
             self.workers.push((id, sup.to_owned()));
         }
         Value::Object(spec)
@@ -234,21 +241,22 @@ impl Maker {
         }
         let place = self.sups.len();
         self.sups.push(Known { id: id.clone(), simple, auto, sups: Vec::new() });
-        let mut kids = Vec::new();
+        let (mut kids, mut below) = (Vec::new(), Vec::new());
         if simple {
-            kids.push(self.worker(&id, auto, true));
+            kids.push(self.worker(&id, auto, Made::Template));
         }
         while !simple && 0 < self.budget && (kids.is_empty() || self.rng.percent(80)) {
             self.budget -= 1;
             if 0 < depth && self.rng.percent(35) {
                 let kid = self.sup(depth - 1, Some(auto));
-                if let (Some(known), Some(kid)) = (self.sups.get_mut(place), kid["id"].as_str()) {
-                    known.sups.push(kid.to_owned());
-                }
+                below.extend(kid.get("id").and_then(Value::as_str).map(str::to_owned));
                 kids.push(kid);
             } else {
-                kids.push(self.worker(&id, auto, false));
+                kids.push(self.worker(&id, auto, Made::Child));
             }
+        }
+        if let Some(known) = self.sups.get_mut(place) {
+            known.sups = below;
         }
         spec.insert("children".to_owned(), Value::Array(kids));
         Value::Object(spec)
@@ -326,7 +334,7 @@ impl Maker {
             let child = json!({ "id": self.rng.pick(mine) });
             return json!({ "op": "start_child", "sup": sup.id, "child": child });
         }
-        let child = self.worker(&sup.id, sup.auto, false);
+        let child = self.worker(&sup.id, sup.auto, Made::Child);
         json!({ "op": "start_child", "sup": sup.id, "child": child })
     }
 }

@@ -55,10 +55,22 @@ enum Begun {
 #[derive(Debug)]
 pub(super) struct Run {
     number: u64,
-    pub(super) alive: bool,
-    /// Whether something of it is left.
-    present: bool,
+    state: RunState,
     end: watch::Sender<Option<ChildExit>>,
+}
+
+impl Run {
+    pub(super) fn is_alive(&self) -> bool {
+        self.state == RunState::Alive
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum RunState {
+    Alive,
+    Dead,
+    /// Nothing of it is left.
+    Gone,
 }
 
 /// Where a supervisor stands.
@@ -84,7 +96,7 @@ impl Record {
         self.specs.get(id).and_then(|(_, parent)| parent.as_deref())
     }
 
-    fn is_simple(&self, id: &str) -> bool {
+    pub(super) fn is_simple(&self, id: &str) -> bool {
         let strategy = self.specs.get(id).and_then(|(spec, _)| spec.get("strategy"));
         strategy.and_then(Value::as_str) == Some("simple_one_for_one")
     }
@@ -114,13 +126,13 @@ impl Record {
             self.held = self.parent(id).map(|sup| (sup.to_owned(), release));
             return Begun::Held(released);
         }
-        if self.runs.get(id).is_some_and(|run| run.present) {
+        if self.runs.get(id).is_some_and(|run| run.state != RunState::Gone) {
             self.faults.push(format!("two runs of {id} at a time"));
         }
         self.runs_begun += 1;
         let number = self.runs_begun;
         let (end, ended) = watch::channel(None);
-        self.runs.insert(id.to_owned(), Run { number, alive: true, present: true, end });
+        self.runs.insert(id.to_owned(), Run { number, state: RunState::Alive, end });
         self.log(format!("start {id}"));
         if how == 'c' {
             self.die(id, number, "crash");
@@ -130,18 +142,18 @@ impl Record {
 
     /// A run dies, if it lives.
     fn die(&mut self, id: &str, number: u64, why: &str) {
-        let Some(run) = self.runs.get_mut(id).filter(|run| run.alive && run.number == number)
+        let Some(run) = self.runs.get_mut(id).filter(|run| run.is_alive() && run.number == number)
         else {
             return;
         };
-        run.alive = false;
+        run.state = RunState::Dead;
         run.end.send_replace(Some(exit(why)));
         self.log_stop(id, why);
     }
 
     /// The latest run of a worker dies; tells whether there was one.
     pub(super) fn kill(&mut self, id: &str, why: &str) -> bool {
-        let living = self.runs.get(id).filter(|run| run.alive).map(|run| run.number);
+        let living = self.runs.get(id).filter(|run| run.is_alive()).map(|run| run.number);
         if let Some(number) = living {
             self.die(id, number, why);
         }
@@ -155,8 +167,8 @@ impl Record {
         let kids: Vec<String> =
             self.runs.keys().filter(|id| self.parent(id) == Some(sup)).cloned().collect();
         for kid in kids {
-            if let Some(run) = self.runs.get_mut(&kid).filter(|run| run.alive) {
-                run.alive = false;
+            if let Some(run) = self.runs.get_mut(&kid).filter(|run| run.is_alive()) {
+                run.state = RunState::Dead;
                 self.log_stop(&kid, "killed");
             }
         }
@@ -347,7 +359,7 @@ impl Drop for PlannedRun {
         let mut record = self.book.lock();
         record.die(&self.id, self.number, "killed");
         if let Some(run) = record.runs.get_mut(&self.id).filter(|run| run.number == self.number) {
-            run.present = false;
+            run.state = RunState::Gone;
         }
     }
 }
