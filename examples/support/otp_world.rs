@@ -14,17 +14,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use provost::logic::restart::{
-    Action, Call, CallId, Input, Note, Pace, Phase, Refusal, Reply, SpecFault, Stage, StartOutcome,
-    Supervisor,
+    Action, Call, CallId, Input, Note, Pace, Refusal, Reply, Stage, StartOutcome, Supervisor,
 };
 use provost::protocol::decision::Reason;
-use provost::protocol::exit::{ChildExit, StartError};
 use provost::protocol::id::{ChildName, Generation};
-use provost::protocol::spec::{
-    AutoShutdown, ChildKind, ChildSpec, Limit, RestartPolicy, RestartType, Shutdown, Significance,
-    Strategy, SupervisorSpec,
-};
+use provost::protocol::spec::{ChildSpec, Shutdown};
 use serde_json::{Value, json};
+
+mod otp_procs;
+mod otp_words;
+
+use otp_words::{
+    child_name, child_spec, error_text, exit, exit_text, failed, field, list, pair, reply_text,
+    text,
+};
 
 /// What is wrong with a scenario itself.
 pub(crate) type Fault = String;
@@ -74,12 +77,18 @@ struct Sup {
     /// What its machine asked for and is still to be done, and whether that is being done.
     actions: VecDeque<Action>,
     acts: bool,
-    /// Whether its own start is over.
-    ready: bool,
+    /// Its own start.
+    start: Start,
     /// Reports of instances, told when all are down.
     reports: BTreeSet<(bool, String)>,
     /// The last failed start, which is told to the parent when it happens at init.
     failed: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Start {
+    UnderWay,
+    Over,
 }
 
 /// A line of the trace; neighbours of one group are sorted.
@@ -262,7 +271,7 @@ impl World {
         let dead = self.living(id).is_none();
         Ok(match reply {
             Reply::Refused(Refusal::NotFound) if simple && dead => "ok".to_owned(),
-            reply => reply_text(&reply),
+            Reply::Ok | Reply::Undefined | Reply::Refused(_) => reply_text(&reply),
         })
     }
 
@@ -292,7 +301,7 @@ impl World {
                 Action::Note(note) => self.report(pid, &note)?,
                 Action::Ready => {
                     self.awaited.remove(&pid);
-                    self.sup(pid)?.ready = true;
+                    self.sup(pid)?.start = Start::Over;
                     let line = format!("start {}", self.proc(pid)?.id);
                     self.log(line);
                 }
@@ -379,7 +388,7 @@ impl World {
         let pid = self.add(&id, parent, spec, (generation, Some(sup)));
         self.awaited.insert(pid);
         self.feed(pid, Input::Init)?;
-        if self.sup(pid)?.ready {
+        if self.sup(pid)?.start == Start::Over {
             return Ok((Begun::Up, Some(pid)));
         }
         let why = self.sup(pid)?.failed.clone().unwrap_or_default();
@@ -473,330 +482,5 @@ impl World {
         };
         self.log(format!("rep {id}:{line}"));
         Ok(())
-    }
-
-    // The trace.
-
-    fn settle(&mut self, result: &str) -> Result<Value, Fault> {
-        while let Some(pid) = self.busy() {
-            // All that waits is in the mailbox before the first of it has its consequences.
-            let mut actions = Vec::new();
-            let now = self.now;
-            while let Some((_, input)) = self.sup(pid)?.mail.pop_front() {
-                actions.extend(self.sup(pid)?.machine.on_input(now, input, 0.5));
-            }
-            self.carry_out(pid, actions)?;
-        }
-        let tree = match (self.root, &self.dead, &self.held) {
-            (None, _, _) => "none".to_owned(),
-            (Some(_), Some(dead), _) => format!("dead:{dead}"),
-            (Some(_), None, Some(_)) => "held".to_owned(),
-            (Some(root), None, None) => {
-                let tree = self.tree(root)?;
-                format!("{}{tree}", self.proc(root)?.id)
-            }
-        };
-        let mut lines: Vec<String> = Vec::new();
-        let events = std::mem::take(&mut self.events);
-        for run in events.chunk_by(|a, b| a.group.is_some() && a.group == b.group) {
-            let mut run: Vec<String> = run.iter().map(|event| event.text.clone()).collect();
-            run.sort();
-            lines.extend(run);
-        }
-        Ok(json!({ "r": result, "ev": lines, "t": tree }))
-    }
-
-    fn tree(&self, pid: Pid) -> Result<String, Fault> {
-        let proc = self.procs.get(pid).ok_or("no such process")?;
-        let sup = proc.sup.as_ref().ok_or("not a supervisor")?;
-        let mut kids = Vec::new();
-        for child in sup.machine.children().iter().rev() {
-            let id = child.spec.name.as_str();
-            kids.push(match child.phase {
-                Phase::Up(_) | Phase::Stopping | Phase::Starting(_) => {
-                    let kid = sup.running.get(id).copied();
-                    let under = match (child.spec.kind, kid) {
-                        (ChildKind::Supervisor, Some(kid)) => self.tree(kid)?,
-                        (ChildKind::Worker, _) | (_, None) => String::new(),
-                    };
-                    format!("{id}+{under}")
-                }
-                Phase::Waiting(_) | Phase::Quarantined(_) | Phase::Parked(_) => {
-                    format!("{}*", if sup.template.is_some() { "?" } else { id })
-                }
-                Phase::Created | Phase::Stopped | Phase::Finished => format!("{id}-"),
-            });
-        }
-        if sup.template.is_some() {
-            kids.sort();
-        }
-        let n = sup.machine.counts();
-        let counts = format!("{},{},{},{}", n.specs, n.active, n.supervisors, n.workers);
-        Ok(format!("[{counts}]{{{}}}", kids.join(" ")))
-    }
-
-    fn log(&mut self, text: String) {
-        self.events.push(Event { group: None, text });
-    }
-
-    /// Logs a death; those of instances of one template are a group, since their order is open.
-    fn log_stop(&mut self, pid: Pid, why: &str) -> Result<(), Fault> {
-        let proc = self.proc(pid)?;
-        let (text, parent) = (format!("stop {}:{why}", proc.id), proc.parent);
-        let mut group = None;
-        if let Some(parent) = parent
-            && self.sup(parent)?.template.is_some()
-        {
-            group = Some(self.proc(parent)?.id.clone());
-        }
-        self.events.push(Event { group, text });
-        Ok(())
-    }
-
-    // Processes.
-
-    fn died(&mut self, pid: Pid, why: &str) -> Result<(), Fault> {
-        self.proc(pid)?.alive = false;
-        self.log_stop(pid, why)?;
-        let proc = self.proc(pid)?;
-        let Some(parent) = proc.parent else {
-            self.dead = Some(why.to_owned());
-            return Ok(());
-        };
-        let (child, generation) = (child_name(&proc.id)?, proc.generation);
-        let input = Input::Exited { child, generation, exit: exit(why) };
-        self.sup(parent)?.mail.push_back((pid, input));
-        Ok(())
-    }
-
-    fn plan(&mut self, id: &str, spec: &Value) -> char {
-        let tries = self.tries.entry(id.to_owned()).or_default();
-        *tries += 1;
-        let plan = spec.get("starts").and_then(Value::as_str).unwrap_or_default();
-        let (stem, repeats) = plan.strip_suffix('*').map_or((plan, false), |stem| (stem, true));
-        match stem.chars().nth(*tries - 1) {
-            Some(how) => how,
-            None if repeats => stem.chars().last().unwrap_or('.'),
-            None => '.',
-        }
-    }
-
-    fn add(
-        &mut self,
-        id: &str,
-        parent: Option<Pid>,
-        spec: &Value,
-        (generation, sup): (Generation, Option<Sup>),
-    ) -> Pid {
-        let pid = self.procs.len();
-        let (id, spec) = (id.to_owned(), spec.clone());
-        self.last.insert(id.clone(), pid);
-        self.procs.push(Proc { id, parent, generation, alive: true, spec, sup });
-        pid
-    }
-
-    fn proc(&mut self, pid: Pid) -> Result<&mut Proc, Fault> {
-        self.procs.get_mut(pid).ok_or_else(|| "no such process".to_owned())
-    }
-
-    fn sup(&mut self, pid: Pid) -> Result<&mut Sup, Fault> {
-        self.proc(pid)?.sup.as_mut().ok_or_else(|| "not a supervisor".to_owned())
-    }
-
-    fn alive(&self, pid: Pid) -> bool {
-        self.procs.get(pid).is_some_and(|proc| proc.alive)
-    }
-
-    fn living(&self, id: &str) -> Option<Pid> {
-        self.last.get(id).copied().filter(|pid| self.alive(*pid))
-    }
-
-    fn supervisors(&self) -> Vec<Pid> {
-        let living = |(_, proc): &(Pid, &Proc)| proc.alive && proc.sup.is_some();
-        self.procs.iter().enumerate().filter(living).map(|(pid, _)| pid).collect()
-    }
-
-    fn busy(&self) -> Option<Pid> {
-        let mail = |proc: &Proc| proc.sup.as_ref().is_some_and(|sup| !sup.mail.is_empty());
-        self.procs.iter().position(|proc| proc.alive && mail(proc))
-    }
-}
-
-impl Sup {
-    fn new(spec: &Value, pace: Pace) -> Result<Self, Fault> {
-        let strategy = match text(spec, "strategy")? {
-            "one_for_one" => Strategy::OneForOne,
-            "one_for_all" => Strategy::OneForAll,
-            "rest_for_one" => Strategy::RestForOne,
-            "simple_one_for_one" => Strategy::SimpleOneForOne,
-            other => return Err(format!("{{supervisor_data,{{invalid_strategy,{other}}}}}")),
-        };
-        let auto_shutdown = match spec.get("auto_shutdown").and_then(Value::as_str) {
-            Some("any_significant") => AutoShutdown::AnySignificant,
-            Some("all_significant") => AutoShutdown::AllSignificant,
-            _ => AutoShutdown::Never,
-        };
-        let number = |key, default| spec.get(key).and_then(Value::as_u64).unwrap_or(default);
-        let intensity = u32::try_from(number("intensity", 1)).map_err(|e| e.to_string())?;
-        let period = Duration::from_secs(number("period", 5));
-        let own = SupervisorSpec {
-            name: child_name(text(spec, "id")?)?,
-            strategy,
-            limit: Some(Limit { intensity, period }),
-            auto_shutdown,
-            origin: None,
-        };
-        let (mut specs, mut children) = (BTreeMap::new(), Vec::new());
-        for child in list(spec, "children") {
-            children.push(child_spec(child).map_err(|why| format!("{{start_spec,{why}}}"))?);
-            specs.insert(text(child, "id")?.to_owned(), child.clone());
-        }
-        let machine = Supervisor::new(own, children).map_err(|fault| fault_text(&fault))?;
-        let simple = strategy == Strategy::SimpleOneForOne;
-        let template = if simple { list(spec, "children").first().cloned() } else { None };
-        Ok(Self {
-            machine: machine.with_pace(pace),
-            specs: if simple { BTreeMap::new() } else { specs },
-            template,
-            running: BTreeMap::new(),
-            mail: VecDeque::new(),
-            actions: VecDeque::new(),
-            acts: false,
-            ready: false,
-            reports: BTreeSet::new(),
-            failed: None,
-        })
-    }
-}
-
-fn child_spec(spec: &Value) -> Result<ChildSpec, Fault> {
-    let supervisor = spec.get("strategy").is_some();
-    let restart = match spec.get("restart").and_then(Value::as_str) {
-        None | Some("permanent") => RestartType::Permanent,
-        Some("transient") => RestartType::Transient,
-        Some("temporary") => RestartType::Temporary,
-        Some(other) => return Err(format!("{{invalid_restart_type,{other}}}")),
-    };
-    let shutdown = match spec.get("shutdown") {
-        Some(Value::String(word)) if word == "brutal_kill" => Shutdown::BrutalKill,
-        Some(Value::String(_)) => Shutdown::Infinity,
-        Some(ms) => Shutdown::Timeout(Duration::from_millis(ms.as_u64().unwrap_or_default())),
-        None if supervisor => Shutdown::Infinity,
-        None => Shutdown::Timeout(Duration::from_secs(5)),
-    };
-    let significant = spec.get("significant").and_then(Value::as_bool).unwrap_or_default();
-    Ok(ChildSpec {
-        name: child_name(text(spec, "id")?)?,
-        kind: if supervisor { ChildKind::Supervisor } else { ChildKind::Worker },
-        restart,
-        shutdown,
-        significance: if significant { Significance::Significant } else { Significance::Ordinary },
-        policy: RestartPolicy::OTP,
-        origin: None,
-    })
-}
-
-fn fault_text(fault: &SpecFault) -> String {
-    match fault {
-        SpecFault::NotOneTemplate(_) => "{bad_start_spec,[]}".to_owned(),
-        SpecFault::DuplicateChildName(_)
-        | SpecFault::SignificantWithoutAutoShutdown
-        | SpecFault::SignificantPermanent => format!("{{start_spec,{}}}", spec_fault_text(fault)),
-    }
-}
-
-fn spec_fault_text(fault: &SpecFault) -> String {
-    let bad = |key: &str| format!("{{bad_combination,[{key},{{significant,true}}]}}");
-    match fault {
-        SpecFault::DuplicateChildName(name) => format!("{{duplicate_child_name,{name}}}"),
-        SpecFault::SignificantWithoutAutoShutdown => bad("{auto_shutdown,never}"),
-        SpecFault::SignificantPermanent => bad("{restart,permanent}"),
-        SpecFault::NotOneTemplate(_) => String::new(),
-    }
-}
-
-fn reply_text(reply: &Reply) -> String {
-    let refusal = match reply {
-        Reply::Ok => return "ok".to_owned(),
-        Reply::Undefined => return "ok:undefined".to_owned(),
-        Reply::Refused(refusal) => refusal,
-    };
-    let word = match refusal {
-        Refusal::NotFound => "not_found",
-        Refusal::AlreadyStarted => "already_started",
-        Refusal::AlreadyPresent => "already_present",
-        Refusal::Running => "running",
-        Refusal::Restarting => "restarting",
-        Refusal::SimpleOneForOne => "simple_one_for_one",
-        Refusal::BadSpec(_) => "bad_combination",
-        Refusal::StartFailed(error) => return format!("error:{}", error_text(error)),
-        Refusal::ShuttingDown => "shutting_down",
-        Refusal::NoCircuit => "no_circuit",
-    };
-    format!("error:{word}")
-}
-
-/// OTP's exit reasons in the machine's words; `exit_text` is the way back.
-fn exit(why: &str) -> ChildExit {
-    match why {
-        "normal" => ChildExit::Finished,
-        "shutdown" => ChildExit::Stopped,
-        "{shutdown,term}" => ChildExit::Exited { code: 0 },
-        "killed" => ChildExit::Killed,
-        other => ChildExit::Failed { message: other.to_owned() },
-    }
-}
-
-fn exit_text(exit: &ChildExit) -> String {
-    match exit {
-        ChildExit::Finished => "normal".to_owned(),
-        ChildExit::Stopped | ChildExit::GaveUp { .. } => "shutdown".to_owned(),
-        ChildExit::Exited { code: 0 } => "{shutdown,term}".to_owned(),
-        ChildExit::Killed => "killed".to_owned(),
-        ChildExit::Failed { message } => message.clone(),
-        ChildExit::Exited { .. }
-        | ChildExit::Signaled { .. }
-        | ChildExit::Panicked { .. }
-        | ChildExit::Throttled { .. }
-        | ChildExit::Lost { .. } => exit.to_string(),
-    }
-}
-
-fn failed(why: &str) -> StartOutcome {
-    StartOutcome::Failed(StartError::Failed { message: why.to_owned() })
-}
-
-fn error_text(error: &StartError) -> String {
-    match error {
-        StartError::Failed { message } => message.clone(),
-        StartError::NotFound { .. }
-        | StartError::NotExecutable { .. }
-        | StartError::BadDirectory { .. }
-        | StartError::System { .. }
-        | StartError::Timeout { .. }
-        | StartError::Refused { .. } => error.to_string(),
-    }
-}
-
-fn child_name(id: &str) -> Result<ChildName, Fault> {
-    id.parse().map_err(|error| format!("{error}"))
-}
-
-fn field<'a>(value: &'a Value, key: &str) -> Result<&'a Value, Fault> {
-    value.get(key).ok_or_else(|| format!("no {key} in {value}"))
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, Fault> {
-    field(value, key)?.as_str().ok_or_else(|| format!("{key} is no text in {value}"))
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn pair(value: &Value) -> Result<(String, String), Fault> {
-    match value.as_array().map(Vec::as_slice) {
-        Some([Value::String(id), Value::String(reason)]) => Ok((id.clone(), reason.clone())),
-        _ => Err(format!("{value} is no [id, reason]")),
     }
 }

@@ -3,10 +3,9 @@
 //! This is the library's door (`examples/embedded_tree.rs`); the daemon goes through it too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -122,20 +121,24 @@ pub struct TreePorts {
 /// Which actor stands for which supervisor right now.
 #[derive(Debug, Default)]
 pub struct Directory {
-    supervisors: DashMap<ChildName, ActorRef<SupervisorMsg>>,
+    supervisors: Mutex<BTreeMap<ChildName, ActorRef<SupervisorMsg>>>,
 }
 
 impl Directory {
     pub(crate) fn enter(&self, name: &ChildName, actor: ActorRef<SupervisorMsg>) {
-        self.supervisors.insert(name.clone(), actor);
+        self.lock().insert(name.clone(), actor);
     }
 
     fn find(&self, name: &ChildName) -> Option<ActorRef<SupervisorMsg>> {
-        self.supervisors.get(name).map(|actor| actor.clone())
+        self.lock().get(name).cloned()
     }
 
     fn all(&self) -> Vec<ActorRef<SupervisorMsg>> {
-        self.supervisors.iter().map(|actor| actor.clone()).collect()
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildName, ActorRef<SupervisorMsg>>> {
+        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -422,6 +425,6 @@ fn start_failed(message: String) -> TreeError {
 }
 
 /// Locks a tree spec; a panic while it was locked left it whole, since every change is one step.
-pub(crate) fn lock(spec: &Mutex<TreeSpec>) -> std::sync::MutexGuard<'_, TreeSpec> {
+pub(crate) fn lock(spec: &Mutex<TreeSpec>) -> MutexGuard<'_, TreeSpec> {
     spec.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -139,6 +139,20 @@ pub(crate) enum Verb {
     Flags(ConfigFiles),
     /// Show the version.
     Version,
+    /// Run a demonstration and tell what was seen.
+    #[command(hide = true)]
+    Demo(DemoArguments),
+}
+
+/// `provost demo`, behind `make demo`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DemoArguments {
+    /// Configuration of the daemon.
+    #[arg(short = 'f', long = "config", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Ends by itself after so many seconds.
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
 }
 
 /// `provost run`.

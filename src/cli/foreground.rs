@@ -66,7 +66,7 @@ pub(crate) fn up(
     begin_logging(&arguments.log, environment)?;
     warn(console, &loaded);
     let ticks = if arguments.quiet { Ticks::No } else { Ticks::Yes };
-    foreground(console, common, loaded, ticks)
+    foreground(console, common, Options::new(loaded, environment.clone()), ticks)
 }
 
 /// Supervises one program.
@@ -93,7 +93,7 @@ pub(crate) fn run(
     let at = where_it_is(&loaded.config, common);
     console.note(&format!("provost: supervising {name}; Ctrl-C stops it"));
     console.note(&format!("provost: from another terminal: provost list {at}"));
-    foreground(console, common, loaded, Ticks::Yes)
+    foreground(console, common, Options::new(loaded, environment.clone()), Ticks::Yes)
 }
 
 /// Whether events are printed.
@@ -106,10 +106,9 @@ enum Ticks {
 fn foreground(
     console: &mut Console,
     common: &Common,
-    loaded: Loaded,
+    mut options: Options,
     ticks: Ticks,
 ) -> Result<Exit, Failure> {
-    let mut options = Options::new(loaded);
     let ticker = match ticks {
         Ticks::No => None,
         Ticks::Yes => {

@@ -31,6 +31,8 @@ mod logs;
 mod system;
 mod watch;
 
+pub mod demo;
+
 mod config_verbs;
 mod foreground;
 mod ticker;
@@ -54,9 +56,10 @@ use serde_json::json;
 
 use crate::cli::agents::Act;
 use crate::cli::arguments::{
-    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, SystemVerb, Verb,
+    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, DemoArguments, SystemVerb, Verb,
 };
 use crate::cli::console::Console;
+use crate::cli::demo::DemoOptions;
 use crate::cli::failure::{Failure, Fault};
 use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
@@ -136,6 +139,9 @@ fn act(
         }
         Verb::Flags(files) => config_verbs::flags(console, common, &files.files, environment),
         Verb::Version => version(console, common),
+        Verb::Demo(DemoArguments { config, seconds }) => {
+            Ok(demo::demo(&DemoOptions { config, seconds }))
+        }
         verb @ (Verb::Spawn(_)
         | Verb::List(_)
         | Verb::Tree(_)
@@ -201,7 +207,7 @@ fn with_daemon(
 /// The configuration files that a verb names.
 fn files_of(verb: &Verb) -> &[PathBuf] {
     match verb {
-        Verb::Run(_) | Verb::Version | Verb::Config(_) => &[],
+        Verb::Run(_) | Verb::Version | Verb::Config(_) | Verb::Demo(_) => &[],
         Verb::Up(arguments) => &arguments.config.files,
         Verb::Flags(files) => &files.files,
         Verb::Spawn(arguments) => &arguments.at.files,
@@ -258,7 +264,12 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,
-        Verb::Run(_) | Verb::Up(_) | Verb::Config(_) | Verb::Flags(_) | Verb::Version => {
+        Verb::Run(_)
+        | Verb::Up(_)
+        | Verb::Config(_)
+        | Verb::Flags(_)
+        | Verb::Version
+        | Verb::Demo(_) => {
             Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
         }
     }

@@ -135,6 +135,11 @@ impl<'b> Checker<'b> {
         self.base.walked.places.contains_key(key)
     }
 
+    /// Where the name of an entry of a map was written.
+    pub(crate) fn key_place(&self, key: &str) -> Place {
+        self.base.walked.key_places.get(key).cloned().unwrap_or_else(|| self.place(key))
+    }
+
     /// Where a thing was declared, as `file:line`.
     pub(crate) fn origin(&self, key: &str) -> Option<String> {
         self.is_written(key).then(|| self.place(key).short())
@@ -306,7 +311,7 @@ impl<'b> Checker<'b> {
                 }
                 Err(_) => {
                     let key = join("supervision.severity", &name);
-                    let fault = Fault::new(self.place(&key), key, "unknown kind of failure");
+                    let fault = Fault::new(self.key_place(&key), key, "unknown kind of failure");
                     self.push(fault.suggest(&name, FAILURE_TYPES));
                 }
             }

@@ -75,6 +75,8 @@ impl Checker<'_> {
 
     fn agent_type(&mut self, key: &str, raw: RawAgentType) -> AgentType {
         let command = self.command(key, &raw);
+        self.no_secrets(&join(key, "command"), command.len());
+        self.no_secrets(&join(key, "args"), raw.args.len());
         let cwd_key = join(key, "cwd");
         let cwd = match &raw.cwd {
             Some(cwd) => self.path(&cwd_key, cwd),
@@ -123,14 +125,19 @@ impl Checker<'_> {
             }
             RuntimeKind::Remote | RuntimeKind::InProcess => {}
         }
-        let secret = (0..command.len()).any(|index| self.is_secret(&format!("{key}[{index}]")));
-        if secret {
-            let text = "a secret in a command line can be seen by every user of the machine; give \
-                        it in env";
-            self.warn(&key, text);
-        }
         command.extend(raw.args.iter().cloned());
         command
+    }
+
+    /// Refuses what came from a secret's file as part of a command line.
+    fn no_secrets(&mut self, key: &str, count: usize) {
+        for key in (0..count).map(|index| format!("{key}[{index}]")) {
+            if self.is_secret(&key) {
+                let text = "a secret in a command line can be seen by every user of the machine; \
+                            give it in env";
+                self.fault(&key, text);
+            }
+        }
     }
 
     pub(crate) fn env(
@@ -142,9 +149,11 @@ impl Checker<'_> {
         for (name, value) in raw {
             let key = join(key, &name);
             if name.is_empty() || name.contains(['=', '\0']) {
-                self.fault(&key, "is no name of an environment variable");
+                let text = "is no name of an environment variable";
+                self.push(Fault::new(self.key_place(&key), key.as_str(), text));
             } else if OWN_VARIABLES.contains(&name.as_str()) {
-                self.fault(&key, format!("{name} is set by provost itself; choose another name"));
+                let text = "is set by provost itself; choose another name";
+                self.push(Fault::new(self.key_place(&key), key.as_str(), text));
             }
             let secret = self.is_secret(&key);
             env.insert(name, EnvValue { value, secret });
@@ -221,6 +230,7 @@ impl Checker<'_> {
             kinds.push(("tcp", self.tcp_probe(&join(key, "tcp"), target).map(ProbeKind::Tcp)));
         }
         if let Some(command) = &raw.exec {
+            self.no_secrets(&join(key, "exec"), command.len());
             kinds.push(("exec", Some(ProbeKind::Exec(command.clone()))));
         }
         if raw.notify == Some(true) {
@@ -311,6 +321,7 @@ impl Checker<'_> {
             name.parse::<AgentTypeName>().ok()
         });
         let env = self.env(&format!("{key}.env"), raw.env);
+        self.no_secrets(&format!("{key}.args"), raw.args.len());
         Some(AgentEntry {
             name: name?,
             agent_type: agent_type?,

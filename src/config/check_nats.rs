@@ -201,8 +201,18 @@ impl Checker<'_> {
                 self.fault(&key, "the embedded server is one and keeps 1 replica; give nats.url");
             }
         }
-        let keys = ["user", "password", "token", "nkey", "creds", "tls"];
-        for key in keys.map(|key| format!("nats.{key}")) {
+        const CONNECTING: [&str; 9] = [
+            "user",
+            "password",
+            "token",
+            "nkey",
+            "creds",
+            "tls.required",
+            "tls.first",
+            "tls.ca",
+            "tls.cert",
+        ];
+        for key in CONNECTING.map(|key| format!("nats.{key}")) {
             if self.is_written(&key) {
                 let text = "has no effect: without nats.url an embedded server with credentials \
                             of its own is started";

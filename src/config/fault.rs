@@ -72,7 +72,14 @@ fn nearest<'c>(written: &str, candidates: &[&'c str]) -> Option<&'c str> {
         return None;
     }
     let lower = written.to_lowercase();
-    let alike = |candidate: &&'c str| strsim::jaro_winkler(&lower, &candidate.to_lowercase());
+    let alike = |candidate: &&'c str| {
+        let candidate = candidate.to_lowercase();
+        // One slip in a short word is far off by proportion, yet it is the usual one.
+        let one_slip = 2 < candidate.len()
+            && 1 < lower.len()
+            && strsim::damerau_levenshtein(&lower, &candidate) <= 1;
+        strsim::jaro_winkler(&lower, &candidate) + if one_slip { 0.5 } else { 0.0 }
+    };
     let best = candidates.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
     (0.8 <= alike(best)).then_some(*best)
 }

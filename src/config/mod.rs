@@ -47,26 +47,28 @@ mod load;
 mod nats;
 mod spec;
 
-pub use self::agent::{
+pub use crate::config::agent::{
     AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, SupervisorEntry, TcpTarget,
 };
-pub use self::check_tree::RESERVED_NAMES;
-pub use self::checked::{Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch};
-pub use self::downstream::{
+pub use crate::config::check_tree::RESERVED_NAMES;
+pub use crate::config::checked::{
+    Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
+};
+pub use crate::config::downstream::{
     Breaker, Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
 };
-pub use self::env::Environment;
-pub use self::fault::{Fault, Faults};
-pub use self::load::{
+pub use crate::config::env::Environment;
+pub use crate::config::fault::{Fault, Faults};
+pub use crate::config::load::{
     FlagState, Loaded, Origins, Overrides, Report, ShowOrigin, ShownKey, Sources, default_files,
     validate,
 };
-pub use self::nats::{
+pub use crate::config::nats::{
     Durability, JetStreamApi, Nats, NatsAuth, NatsTarget, NatsTls, OWN_STREAMS, Profile, ServerUrl,
     Storage, StreamSettings, TlsUse,
 };
-pub use self::place::{FilePlace, Place};
-pub use self::raw::{CommandPermission, Distribution};
-pub use self::schema::schema_json;
-pub use self::spec::SpecError;
-pub use self::units::Secret;
+pub use crate::config::place::{FilePlace, Place};
+pub use crate::config::raw::{CommandPermission, Distribution};
+pub use crate::config::schema::schema_json;
+pub use crate::config::spec::SpecError;
+pub use crate::config::units::Secret;

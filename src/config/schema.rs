@@ -20,7 +20,9 @@ pub fn schema_json() -> String {
 
 /// The schema as a value.
 pub(crate) fn document() -> Json {
-    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    let settings = SchemaSettings::draft2020_12()
+        .with_transform(RecursiveTransform(without_null))
+        .with_transform(RecursiveTransform(with_required));
     settings.into_generator().into_root_schema_for::<RawConfig>().to_value()
 }
 

@@ -73,17 +73,20 @@ impl Reader<'_> {
     }
 
     fn table(&self, table: &DeTable<'_>) -> Table {
-        let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
-            let key: &Spanned<std::borrow::Cow<'_, str>> = key;
+        let mut entries = Table::new();
+        for (key, value) in table {
             let mut node = self.node(value);
             let key_place = self.at(&key.span());
             if matches!(node.value, Value::Table(_)) {
                 // The parser gives a table that came from headers an odd place; the key's is right.
                 node.place = key_place.clone();
+            } else if value.span().is_empty() {
+                // What the parser put in the place of a value it could not read.
+                continue;
             }
-            (key.get_ref().to_string(), Entry { key_place, node })
-        };
-        table.iter().map(entry).collect()
+            entries.insert(key.get_ref().to_string(), Entry { key_place, node });
+        }
+        entries
     }
 
     fn node(&self, value: &Spanned<DeValue<'_>>) -> Node {

@@ -134,11 +134,7 @@ pub(crate) fn merge(base: &mut Node, mut over: Node) {
 fn merge_key(below: &mut Table, key: String, entry: Entry) {
     if let Some(known) = below.get_mut(&key) {
         let named = key == "agent";
-        merge_value(
-            &mut known.node,
-            entry.node,
-            if named { Arrays::ByName } else { Arrays::Replaced },
-        );
+        merge_entry(known, entry, if named { Arrays::ByName } else { Arrays::Replaced });
     } else {
         below.insert(key, entry);
     }
@@ -150,12 +146,20 @@ enum Arrays {
     Replaced,
 }
 
+/// A table keeps the place where it was first declared; a value has that of the layer that won.
+fn merge_entry(known: &mut Entry, entry: Entry, arrays: Arrays) {
+    if known.node.table().is_none() || entry.node.table().is_none() {
+        known.key_place = entry.key_place;
+    }
+    merge_value(&mut known.node, entry.node, arrays);
+}
+
 fn merge_value(base: &mut Node, mut over: Node, arrays: Arrays) {
     match (&mut base.value, &mut over.value, arrays) {
         (Value::Table(below), Value::Table(above), _) => {
             for (key, entry) in std::mem::take(above) {
                 match below.get_mut(&key) {
-                    Some(known) => merge_value(&mut known.node, entry.node, Arrays::Replaced),
+                    Some(known) => merge_entry(known, entry, Arrays::Replaced),
                     None => {
                         below.insert(key, entry);
                     }

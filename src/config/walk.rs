@@ -19,6 +19,8 @@ pub(crate) struct Walked {
     pub(crate) faults: Vec<Fault>,
     /// Where each key was written.
     pub(crate) places: BTreeMap<String, Place>,
+    /// Where the names of entries of maps were written.
+    pub(crate) key_places: BTreeMap<String, Place>,
     /// Keys whose values must be masked.
     pub(crate) secrets: BTreeSet<String>,
     /// Every key with its value as it may be shown, in the order of the format.
@@ -121,7 +123,7 @@ impl Walked {
             let key = join(key, name);
             let value = self.node(&entry.node, each, &key);
             let whole = matches!(each.kind, Kind::Table(_));
-            self.places.insert(key, entry.key_place.clone());
+            self.key_places.insert(key, entry.key_place.clone());
             // A faulty table stays as an empty one: what refers to it by name is not wrong too.
             if let Some(value) = value.or_else(|| whole.then(|| Json::Object(Map::new()))) {
                 values.insert(name.clone(), value);

@@ -1,16 +1,47 @@
-//! The daemon: builds everything from the configuration, runs it, stops it.
+//! The daemon: builds everything from the configuration, runs it, stops it. The only place that
+//! knows all parts.
+//!
+//! Two runtimes: supervision has a thread of its own, so that nothing else can delay its timers;
+//! everything that talks to the outside (NATS, keeper, files) runs on the other.
+//!
+//! Not for decisions about children (`logic`), nor for what people see (`cli`).
 
+pub mod agents;
+pub mod build;
 pub mod error;
+pub mod handler;
+pub mod lock;
+pub mod logs;
+pub mod registry;
+pub mod services;
+pub mod settings;
+pub mod sinks;
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Loaded;
+use crate::actors::tree::Tree;
+use crate::config::{Environment, Loaded};
+use crate::daemon::build::Plan;
 use crate::daemon::error::DaemonError;
+use crate::daemon::lock::StateLock;
 use crate::protocol::event::Envelope;
+use crate::protocol::exit::ChildExit;
+
+/// Longest time for an orderly shutdown. Each child has a deadline of its own; this one stands
+/// behind their sum.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);
+
+/// Threads of the runtime that talks to the outside.
+const OUTSIDE_THREADS: usize = 2;
 
 /// Sees every event as it is raised; must return at once.
 #[derive(Clone)]
@@ -39,6 +70,8 @@ impl fmt::Debug for Observer {
 pub struct Options {
     /// The checked configuration.
     pub config: Loaded,
+    /// The environment it was read with.
+    pub environment: Environment,
     /// Sees every event as it is raised.
     pub observer: Option<Observer>,
     /// Cancelled by the caller to stop the daemon as SIGTERM does.
@@ -50,17 +83,107 @@ pub struct Options {
 impl Options {
     /// Options with nothing but a configuration.
     #[must_use]
-    pub fn new(config: Loaded) -> Self {
-        Self { config, observer: None, stop: CancellationToken::new(), ready: None }
+    pub fn new(config: Loaded, environment: Environment) -> Self {
+        Self { config, environment, observer: None, stop: CancellationToken::new(), ready: None }
     }
 }
 
-/// Runs the daemon until it is told to stop or cannot go on. Blocks the calling thread.
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT, `system.control`, `stop`) or cannot
+/// go on. Blocks the calling thread.
 ///
 /// # Errors
 ///
 /// [`DaemonError`] says what is missing and what to do; everything started is stopped again.
 pub fn run(options: Options) -> Result<(), DaemonError> {
-    drop(options);
-    Err(DaemonError::Config { message: "this build has no daemon yet".to_owned() })
+    let config = &options.config.config;
+    let _lock = StateLock::take(&config.provost.state_dir, config.provost.node.as_str())?;
+    let outside = Builder::new_multi_thread()
+        .worker_threads(OUTSIDE_THREADS)
+        .thread_name("provost-outside")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System { what: "cannot start threads", source })?;
+    let stop = options.stop.clone();
+    let signals = watch_signals(outside.handle(), &stop)?;
+    let plan = outside.block_on(Plan::make(&options, outside.handle()))?;
+    let ended = supervise(plan, options.ready, stop);
+    signals.abort();
+    outside.shutdown_timeout(Duration::from_secs(5));
+    ended
+}
+
+/// SIGTERM and SIGINT stop the daemon; SIGHUP would reload, which this version cannot.
+fn watch_signals(
+    outside: &Handle,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let _context = outside.enter();
+    let failed = |source| DaemonError::System { what: "cannot watch signals", source };
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(failed)?;
+    let stop = stop.clone();
+    // Aborted by the caller when the daemon ends.
+    Ok(outside.spawn(async move {
+        loop {
+            // Receiving a signal is cancel safe.
+            tokio::select! {
+                _ = term.recv() => stop.cancel(),
+                _ = int.recv() => stop.cancel(),
+                _ = hup.recv() => {
+                    tracing::warn!("SIGHUP ignored: this version reads its configuration at start");
+                }
+            }
+        }
+    }))
+}
+
+/// Runs the tree on a thread of its own until it is told to stop or ends by itself.
+fn supervise(
+    plan: Plan,
+    ready: Option<oneshot::Sender<()>>,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
+    let failed =
+        |source| DaemonError::System { what: "cannot start the supervision thread", source };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let supervision = thread::Builder::new().name("provost-supervision".to_owned());
+    let running =
+        supervision.spawn(move || runtime.block_on(live(plan, ready, stop))).map_err(failed)?;
+    running.join().unwrap_or_else(|_panic| {
+        let message = "the supervision thread panicked".to_owned();
+        Err(DaemonError::Ended(ChildExit::Panicked { message }))
+    })
+}
+
+async fn live(
+    plan: Plan,
+    ready: Option<oneshot::Sender<()>>,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
+    let Plan { tree, handle } = plan;
+    let starting = Tree::start_under(tree, handle);
+    tokio::pin!(starting);
+    let mut tree = tokio::select! {
+        // Pinned outside: a stop while starting drops it below, which kills what was started.
+        tree = &mut starting => tree.map_err(DaemonError::Tree)?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    if let Some(ready) = ready
+        && ready.send(()).is_err()
+    {
+        tracing::debug!("nobody waits for the daemon to be ready");
+    }
+    tracing::info!("daemon is up");
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // Cancel safe: the end is kept in the channel.
+        exit = tree.ended() => return Err(DaemonError::Ended(exit)),
+    }
+    tracing::info!("daemon stops");
+    if tree.shutdown(SHUTDOWN_LIMIT).await {
+        Ok(())
+    } else {
+        Err(DaemonError::Overdue { limit_s: SHUTDOWN_LIMIT.as_secs() })
+    }
 }

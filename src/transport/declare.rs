@@ -149,18 +149,33 @@ async fn call(
     }
 }
 
-async fn read(
-    context: &Context,
-    stream: &StreamSettings,
-) -> Result<Option<Map<String, Value>>, StreamError> {
+/// A stream as the server describes it.
+struct Found {
+    config: Map<String, Value>,
+    keeper: Keeper,
+}
+
+/// Who keeps a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keeper {
+    OneServer,
+    Cluster,
+}
+
+async fn read(context: &Context, stream: &StreamSettings) -> Result<Option<Found>, StreamError> {
     match call(context, stream, "INFO", &Map::new()).await? {
-        Ok(mut info) => match info.get_mut("config").map(Value::take) {
-            Some(Value::Object(config)) => Ok(Some(config)),
-            _ => Err(StreamError::NoAnswer {
-                stream: stream.name.clone(),
-                said: "its description holds no config".to_owned(),
-            }),
-        },
+        Ok(mut info) => {
+            // A server on its own tells a leader too, but no name.
+            let clustered = info.pointer("/cluster/name").is_some_and(Value::is_string);
+            let keeper = if clustered { Keeper::Cluster } else { Keeper::OneServer };
+            match info.get_mut("config").map(Value::take) {
+                Some(Value::Object(config)) => Ok(Some(Found { config, keeper })),
+                _ => Err(StreamError::NoAnswer {
+                    stream: stream.name.clone(),
+                    said: "its description holds no config".to_owned(),
+                }),
+            }
+        }
         Err(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
         Err(error) => Err(server_said(stream, &error)),
     }
@@ -169,11 +184,20 @@ async fn read(
 async fn update(
     context: &Context,
     stream: &StreamSettings,
-    found: Map<String, Value>,
+    found: Found,
 ) -> Result<Ensured, StreamError> {
-    let (merged, changes) = merge(stream, found)?;
+    let (merged, changes) = merge(stream, found.config)?;
     if changes.is_empty() {
         return Ok(Ensured::Unchanged);
+    }
+    let more_copies = changes.iter().any(|change| change.field == "num_replicas");
+    if more_copies && 1 < stream.replicas && found.keeper == Keeper::OneServer {
+        // Some servers (2.12) take this on their own and keep one copy all the same.
+        return Err(StreamError::Replicas {
+            stream: stream.name.clone(),
+            replicas: stream.replicas,
+            said: "it is not part of a cluster".to_owned(),
+        });
     }
     match call(context, stream, "UPDATE", &merged).await? {
         Ok(_) => Ok(Ensured::Updated(changes)),

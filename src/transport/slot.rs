@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -67,6 +68,24 @@ impl ConnectionSlot {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Option<Connection>> {
         self.current.subscribe()
+    }
+
+    /// The client of whatever connection is the present one, for parts that need no more. The
+    /// task that follows the slot lives on `runtime` and ends when the slot or the receiver does.
+    #[must_use]
+    pub fn clients(&self, runtime: &Handle) -> watch::Receiver<Option<async_nats::Client>> {
+        let mut connections = self.watch();
+        let client = |connection: &Option<Connection>| {
+            connection.as_ref().map(|connection| connection.client().clone())
+        };
+        let (sender, receiver) = watch::channel(client(&connections.borrow()));
+        let mut told = Ok(());
+        runtime.spawn(async move {
+            while told.is_ok() && connections.changed().await.is_ok() {
+                told = sender.send(client(&connections.borrow_and_update()));
+            }
+        });
+        receiver
     }
 
     /// Waits until there is a connection.

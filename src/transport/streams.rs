@@ -163,7 +163,7 @@ pub struct StreamSettings {
     pub replicas: usize,
     /// Time in which the same `Nats-Msg-Id` is a duplicate.
     pub duplicate_window: Duration,
-    /// Most consumers; can only be set when the stream is made.
+    /// Most consumers; set when the stream is made, since not every server can change it.
     pub consumers_max: i32,
 }
 

@@ -50,8 +50,22 @@ fn settings(state_dir: &Path) -> EmbeddedSettings {
     EmbeddedSettings::new("n1".parse().unwrap(), state_dir.to_owned(), binary)
 }
 
+/// Another test that forks at this moment holds our locks until it executes.
+fn once_unlocked<T>(mut take: impl FnMut() -> Result<T, EmbeddedError>) -> T {
+    crate::support::eventually_blocking("the lock is free", || match take() {
+        Ok(taken) => Some(taken),
+        Err(EmbeddedError::Locked { .. }) => None,
+        Err(error) => unreachable_error(&error),
+    })
+}
+
+#[expect(clippy::panic, reason = "the test has failed")]
+fn unreachable_error<T>(error: &EmbeddedError) -> T {
+    panic!("{error}")
+}
+
 async fn start(server: &EmbeddedServer) -> (Prepared, Process, Running) {
-    let prepared = server.prepare().unwrap();
+    let prepared = once_unlocked(|| server.prepare());
     let process = Process::run(&prepared);
     let running = prepared.wait_ready(LONG).await.unwrap();
     assert_eq!(running.pid, process.0.id());
@@ -149,7 +163,7 @@ async fn a_store_belongs_to_one_daemon_and_one_server() {
     let error = server.prepare().unwrap_err();
     assert!(matches!(error, EmbeddedError::Locked { .. }), "{error:?}");
     drop(prepared);
-    server.prepare().unwrap();
+    once_unlocked(|| server.prepare());
 }
 
 #[tokio::test]
@@ -159,7 +173,7 @@ async fn a_server_left_by_a_dead_daemon_is_found_and_ended() {
     let (prepared, mut process, running) = start(&server).await;
     drop((server, prepared));
 
-    let next = EmbeddedServer::open(settings(dir.path())).unwrap();
+    let next = once_unlocked(|| EmbeddedServer::open(settings(dir.path())));
     let error = next.prepare().unwrap_err();
     assert!(matches!(error, EmbeddedError::StillRunning { pid } if pid == running.pid));
     let orphan = next.orphan().unwrap();

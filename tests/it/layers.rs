@@ -144,10 +144,17 @@ fn files_of_logic_do_not_depend_on_each_other_in_a_circle() {
         let own = module_path(&line.path);
         let used = line.code.split("crate::").skip(1);
         let used = used.filter_map(|path| longest_module(path, &names));
-        let others = used.filter(|used| *used != own);
+        // A machine that fills a folder is one module in several files.
+        let own = unit(&own);
+        let others = used.map(|used| unit(&used)).filter(|used| *used != own);
         edges.entry(own.clone()).or_default().extend(others);
     }
     assert_none(&circles(&edges));
+}
+
+/// `logic::restart::group` is part of the unit `logic::restart`.
+fn unit(module: &str) -> String {
+    module.split("::").take(2).collect::<Vec<_>>().join("::")
 }
 
 #[test]

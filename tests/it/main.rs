@@ -3,6 +3,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     clippy::allow_attributes,
     clippy::disallowed_methods,
     missing_docs,
@@ -32,3 +35,4 @@ mod presence;
 mod streams;
 
 mod cli;
+mod daemon;

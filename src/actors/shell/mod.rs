@@ -348,7 +348,11 @@ impl Shell {
         let Some(pending) = self.calls.remove(&call) else { return };
         let done = !matches!(reply, Reply::Refused(_));
         if let Some(added) = pending.added {
-            self.settle_added(&added, done);
+            if done {
+                self.keep_added(&added);
+            } else if self.view(&added).is_none() {
+                self.forget(&added);
+            }
             touched.insert(added);
         }
         if let Some(deleted) = pending.deleted.filter(|_| done) {
@@ -357,18 +361,14 @@ impl Shell {
         tell(pending.reply, reply);
     }
 
-    fn settle_added(&mut self, added: &ChildName, done: bool) {
-        if done {
-            if self.dynamic() == DynamicChildren::Keep
-                && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
-            {
-                let node = Node { spec: view.spec, body: body.clone() };
-                lock(&self.tree).children.push(node);
-            }
-            self.show_children();
-        } else if self.view(added).is_none() {
-            self.forget(added);
+    fn keep_added(&mut self, added: &ChildName) {
+        if self.dynamic() == DynamicChildren::Keep
+            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
+        {
+            let node = Node { spec: view.spec, body: body.clone() };
+            lock(&self.tree).children.push(node);
         }
+        self.show_children();
     }
 
     fn on_measured(&mut self, child: &ChildName, generation: Generation, metrics: HealthMetrics) {

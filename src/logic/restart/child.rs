@@ -76,6 +76,12 @@ pub(super) enum Health {
     Unhealthy,
 }
 
+impl From<bool> for Health {
+    fn from(healthy: bool) -> Self {
+        if healthy { Self::Healthy } else { Self::Unhealthy }
+    }
+}
+
 /// Whether its siblings were restarted on its account since it was stable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Siblings {

@@ -261,8 +261,7 @@ impl Supervisor {
             }
             Input::Health { child, generation, healthy } => {
                 if let Some(place) = self.current(&child, generation) {
-                    let health = if healthy { Health::Healthy } else { Health::Unhealthy };
-                    self.health(turn, place, health);
+                    self.health(turn, place, Health::from(healthy));
                 }
             }
             Input::Call { call, request } => match self.stage {

@@ -79,7 +79,12 @@ impl Identity {
         self.seal(&draft, gap.id, gap.time)
     }
 
-    fn envelope(
+    /// The envelope of a draft.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::seal`].
+    pub(crate) fn envelope(
         &self,
         draft: &EventDraft,
         id: EventId,

@@ -14,9 +14,11 @@
 //!   connection broke, no answer came, or the daemon died) is looked for in the stream, as the last
 //!   event of its subject, before it is published again. So the window of the server's own
 //!   de-duplication does not matter, as long as nobody else publishes on that subject.
-//! * Nothing lost: what was not acknowledged is in the spool and is published by the next life. A
-//!   SIGKILL can lose only what was emitted in the microseconds before the writer took it; a power
-//!   cut what the system had not written, unless [`Durability::PowerCut`] is chosen.
+//! * Nothing lost that reached the spool: what was not acknowledged is published by the next life.
+//!   A SIGKILL loses what was emitted last and the writer thread had not taken yet: microseconds on
+//!   an idle machine, a scheduling delay (tens of milliseconds) on an overloaded one. Who must know
+//!   waits for [`OutboxHandle::spooled`]. A power cut loses besides what the system had not
+//!   written, unless [`Durability::PowerCut`] is chosen.
 //! * An event is published only when it is in the spool, unless the spool cannot be written.
 //!
 //! # When it is full
@@ -42,7 +44,7 @@
 //! event may be seen twice or, when the server dies with it, not at all.
 
 mod entry;
-mod envelope;
+pub(crate) mod envelope;
 mod link;
 mod publish;
 mod queue;
@@ -308,10 +310,34 @@ impl OutboxHandle {
     ///
     /// Cancel safe: it only looks.
     pub async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        let last = self.core.shared.lock().queue.last_seq();
+        self.wait(deadline, |queue| queue.is_settled(last)).await
+    }
+
+    /// Waits until every event emitted before is in the spool file, or settled: from then on it
+    /// survives a SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`] when that takes longer than `deadline`, as it does while the file cannot be
+    /// written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only looks.
+    pub async fn spooled(&self, deadline: Duration) -> Result<(), FlushError> {
+        let last = self.core.shared.lock().queue.last_seq();
+        self.wait(deadline, |queue| queue.is_spooled(last)).await
+    }
+
+    async fn wait(
+        &self,
+        deadline: Duration,
+        holds: impl Fn(&Queue) -> bool,
+    ) -> Result<(), FlushError> {
         let shared = &self.core.shared;
-        let last = shared.lock().queue.last_seq();
-        let settled = wait_until(shared, || shared.lock().queue.is_settled(last));
-        match tokio::time::timeout(deadline, settled).await {
+        let done = wait_until(shared, || holds(&shared.lock().queue));
+        match tokio::time::timeout(deadline, done).await {
             Ok(()) => Ok(()),
             Err(_elapsed) => Err(FlushError {
                 waiting: shared.lock().queue.waiting(),

@@ -156,12 +156,12 @@ impl Publisher<'_> {
         loop {
             let turn = self.next_turn().await;
             let Some(event) = self.event_of(&turn) else {
-                self.core.shared.lock().queue.acknowledge(turn.seq);
+                self.core.shared.acknowledge(turn.seq);
                 continue;
             };
             match self.publish(&turn, &event).await {
                 End::Stored => {
-                    self.core.shared.lock().queue.acknowledge(turn.seq);
+                    self.core.shared.acknowledge(turn.seq);
                     self.all_is_well();
                 }
                 End::Dropped => {

@@ -271,6 +271,11 @@ impl Queue {
         turn || after(&self.health) || after(&self.other)
     }
 
+    /// Whether every live event up to a number is in the spool.
+    pub(crate) fn is_spooled(&self, seq: u64) -> bool {
+        self.unspooled(1).first().is_none_or(|event| seq < event.seq)
+    }
+
     /// Events up to a number and the marks of a version are in the spool.
     pub(crate) fn set_spooled(&mut self, seq: u64, version: u64) {
         self.spooled_to = self.spooled_to.max(seq);

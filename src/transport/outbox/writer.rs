@@ -48,6 +48,15 @@ pub(crate) struct State {
     pub(crate) spool_fault: Option<String>,
     /// The outbox is being dropped: write what is left and end.
     pub(crate) closing: bool,
+    writer: WriterIs,
+}
+
+/// Whether the writer looks again by itself.
+#[derive(Debug, Eq, PartialEq)]
+enum WriterIs {
+    Awake,
+    /// It sleeps until it is woken.
+    Asleep,
 }
 
 impl State {
@@ -65,7 +74,12 @@ impl State {
 impl Shared {
     pub(crate) fn new(queue: Queue) -> Self {
         Self {
-            state: Mutex::new(State { queue, spool_fault: None, closing: false }),
+            state: Mutex::new(State {
+                queue,
+                spool_fault: None,
+                closing: false,
+                writer: WriterIs::Awake,
+            }),
             to_write: Condvar::new(),
             to_publish: Notify::new(),
             progress: Notify::new(),
@@ -75,6 +89,16 @@ impl Shared {
     /// The state. A panic while it was held left it whole: every change is a single call.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server has a turn.
+    pub(crate) fn acknowledge(&self, seq: u64) {
+        let mut state = self.lock();
+        state.queue.acknowledge(seq);
+        // A writer that is awake looks again by itself, and a wake-up for each event costs much.
+        if state.writer == WriterIs::Asleep {
+            self.wake_writer();
+        }
     }
 
     /// Wakes the writer.
@@ -87,7 +111,7 @@ impl Shared {
 pub(crate) fn write_until_closed(shared: &Shared, spool: &Mutex<Spool>) {
     // Held for the whole life of the thread: a successor waits here until this one is gone.
     let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
-    Writer { shared, spool: &mut spool, rewrite: true, retry_at: None }.run();
+    Writer { shared, spool: &mut spool, rewrite: true, retry_at: None, marks_at: None }.run();
 }
 
 struct Writer<'a> {
@@ -97,6 +121,8 @@ struct Writer<'a> {
     rewrite: bool,
     /// The file could not be written and is tried again then.
     retry_at: Option<Instant>,
+    /// Marks that are not urgent are written then.
+    marks_at: Option<Instant>,
 }
 
 enum Job {
@@ -124,35 +150,45 @@ impl Writer<'_> {
     }
 
     /// Waits for something to do; `None` when the outbox is closed and everything is written.
-    fn next_job(&self) -> Option<Job> {
+    fn next_job(&mut self) -> Option<Job> {
         let mut state = self.shared.lock();
-        let mut lagged = false;
         loop {
-            let wait = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-            let due = wait.is_none_or(|wait| wait.is_zero()) || state.closing;
-            let queue = &state.queue;
-            let marks = queue.has_urgent_marks()
-                || (queue.has_unspooled_marks() && (lagged || state.closing));
-            if due && (self.rewrite || self.spool.wants_rewrite(queue.bytes())) {
-                return Some(Job::Rewrite);
+            let now = Instant::now();
+            if !state.queue.has_unspooled_marks() {
+                self.marks_at = None;
+            } else if self.marks_at.is_none() {
+                self.marks_at = now.checked_add(MARKS_LAG);
             }
-            if due && (queue.has_unspooled() || marks) {
-                return Some(Job::Append);
+            let may_write = state.closing || self.retry_at.is_none_or(|at| at <= now);
+            if may_write && let Some(job) = self.job(&state, now) {
+                return Some(job);
             }
             if state.closing {
                 return None;
             }
-            let lag = queue.has_unspooled_marks().then_some(MARKS_LAG);
-            state = match wait.filter(|wait| !wait.is_zero()).or(lag) {
-                Some(time) => {
-                    let waited = self.shared.to_write.wait_timeout(state, time);
-                    let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    lagged = timeout.timed_out();
-                    state
+            let until = self.retry_at.or(self.marks_at);
+            state.writer = if until.is_none() { WriterIs::Asleep } else { WriterIs::Awake };
+            state = match until {
+                Some(at) => {
+                    let pause = at.saturating_duration_since(now);
+                    let waited = self.shared.to_write.wait_timeout(state, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.shared.to_write.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
+            state.writer = WriterIs::Awake;
         }
+    }
+
+    fn job(&self, state: &State, now: Instant) -> Option<Job> {
+        let queue = &state.queue;
+        if self.rewrite || self.spool.wants_rewrite(queue.bytes()) {
+            return Some(Job::Rewrite);
+        }
+        let due = state.closing || self.marks_at.is_some_and(|at| at <= now);
+        let marks = queue.has_unspooled_marks() && due;
+        let wanted = queue.has_unspooled() || queue.has_urgent_marks() || marks;
+        wanted.then_some(Job::Append)
     }
 
     fn append(&mut self) -> std::io::Result<()> {

@@ -142,6 +142,29 @@ async fn an_unwritable_spool_is_told_and_events_go_on_from_memory() {
     life.stop().await;
 }
 
+#[tokio::test]
+async fn the_spool_soon_knows_what_is_acknowledged_though_nothing_new_comes() {
+    let server = NatsServer::start();
+    declare(&server.jetstream().await, "").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (_sender, clients) = connect(&server).await;
+    let life = Life::begin(settings(&dir.path().join("spool")), clients);
+    for number in 1..=10 {
+        life.handle.emit(numbered(number));
+    }
+    life.flush().await;
+    eventually("a copy of the spool holds nothing that waits", async || {
+        let copy = tempfile::tempdir().unwrap();
+        let from = dir.path().join("spool/events.spool");
+        std::fs::copy(from, copy.path().join("events.spool")).unwrap();
+        let (_nobody, clients) = watch::channel(None);
+        let (handle, _service) = open(settings(copy.path()), clients).unwrap();
+        (handle.status().waiting == 0).then_some(())
+    })
+    .await;
+    life.stop().await;
+}
+
 /// Environment variable that makes this test binary a child that writes a spool.
 const CHILD_DIR: &str = "PROVOST_TEST_OUTBOX_DIR";
 const CHILD_URL: &str = "PROVOST_TEST_OUTBOX_URL";
@@ -178,12 +201,15 @@ async fn child_of_other_tests() {
     let first: u64 = std::env::var(CHILD_FIRST).unwrap().parse().unwrap();
     let (_sender, clients) = watch::channel(Some(async_nats::connect(url).await.unwrap()));
     let life = Life::begin(settings(Path::new(&dir)), clients);
-    let (new, progress) = (Path::new(&dir).join("new"), Path::new(&dir).join("emitted"));
+    let (new, progress) = (Path::new(&dir).join("new"), Path::new(&dir).join("spooled"));
     for number in first.. {
         life.handle.emit(numbered(number));
-        // Renamed into place, so that a kill never leaves half a number.
-        std::fs::write(&new, number.to_string()).unwrap();
-        std::fs::rename(&new, &progress).unwrap();
+        if number % 20 == 0 {
+            life.handle.spooled(Duration::from_secs(30)).await.unwrap();
+            // Renamed into place, so that a kill never leaves half a number.
+            std::fs::write(&new, number.to_string()).unwrap();
+            std::fs::rename(&new, &progress).unwrap();
+        }
     }
 }
 
@@ -204,8 +230,8 @@ async fn a_killed_process_loses_and_doubles_no_event_that_reached_the_spool() {
     let context = server.jetstream().await;
     declare(&context, "").await;
     let dir = tempfile::tempdir().unwrap();
-    let progress = dir.path().join("emitted");
-    let emitted = || -> u64 {
+    let progress = dir.path().join("spooled");
+    let spooled = || -> u64 {
         std::fs::read_to_string(&progress).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     };
     let mut first = 1;
@@ -213,11 +239,11 @@ async fn a_killed_process_loses_and_doubles_no_event_that_reached_the_spool() {
     for _ in 0..5 {
         let env = [(CHILD_URL, server.url()), (CHILD_FIRST, first.to_string())];
         let mut child = child(dir.path(), &env);
-        eventually("the child emits", async || (first + 300 < emitted()).then_some(())).await;
+        eventually("the child spools", async || (first + 300 < spooled()).then_some(())).await;
         child.kill().unwrap();
         child.wait().unwrap();
-        lives.insert(first, emitted());
-        first = emitted() + 1_000;
+        lives.insert(first, spooled());
+        first = spooled() + 1_000;
     }
     let (_sender, clients) = connect(&server).await;
     let life = Life::begin(settings(dir.path()), clients);
@@ -227,10 +253,8 @@ async fn a_killed_process_loses_and_doubles_no_event_that_reached_the_spool() {
     assert_eq!(numbers.len(), unique.len(), "some events are stored twice");
     assert!(numbers.is_sorted(), "out of order");
     for (first, last) in lives {
-        // The write of the progress file gives the writer time; the last few may be on their way.
         let missing: Vec<u64> = (first..=last).filter(|number| !unique.contains(number)).collect();
-        let on_the_way = missing.iter().all(|number| last < number + 5);
-        assert!(on_the_way, "of {first} to {last} are missing: {missing:?}");
+        assert!(missing.is_empty(), "{missing:?} of {first} to {last}");
     }
     life.stop().await;
 }

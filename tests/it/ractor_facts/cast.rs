@@ -102,7 +102,7 @@ impl Actor for Child {
                 myself.stop(None);
             }
             Order::Fail => return Err("handler failed".into()),
-            Order::Panic => None::<()>.expect("handler panicked"),
+            Order::Panic => panic!("handler panicked"),
             Order::Hang => std::future::pending().await,
         }
         Ok(())

@@ -1,0 +1,251 @@
+//! Makes agents: from a declared type or a spawn request to a node of the tree.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::actors::tree::Node;
+use crate::config::{AgentEntry, CommandPermission, Config};
+use crate::daemon::registry::Registry;
+use crate::ports::{AgentRuntime, BoxFuture, Ids, RunningAgent};
+use crate::protocol::command::{CommandError, ErrorKind, SpawnRequest};
+use crate::protocol::exit::StartError;
+use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::spec::{
+    AgentSpec, ChildKind, ChildSpec, RestartType, RuntimeKind, Shutdown, SignalName, Significance,
+};
+use crate::runtimes::keeper::KeeperSlot;
+use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
+
+/// Most arguments, variables or labels in one spawn request.
+const ADDITIONS_MAX: usize = 1_000;
+
+/// What agents are made with.
+#[derive(Clone, Debug)]
+pub struct AgentMaker {
+    config: Arc<Config>,
+    registry: Arc<Registry>,
+    keeper: KeeperSlot,
+    ids: Arc<dyn Ids>,
+    /// Environment of every agent, before its own.
+    base_env: Arc<BTreeMap<String, String>>,
+    /// Address for agents with `nats_access`; known once NATS is.
+    nats_url: NatsUrl,
+}
+
+/// Address of NATS for agents that may use it.
+#[derive(Clone, Debug, Default)]
+pub struct NatsUrl(Arc<std::sync::Mutex<Option<String>>>);
+
+impl NatsUrl {
+    /// Sets the address, credentials included.
+    pub fn set(&self, url: String) {
+        let mut current = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *current = Some(url);
+    }
+
+    /// The address, once it is known.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl AgentMaker {
+    /// What agents of this configuration are made with.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        registry: Arc<Registry>,
+        keeper: KeeperSlot,
+        ids: Arc<dyn Ids>,
+        base_env: Arc<BTreeMap<String, String>>,
+    ) -> Self {
+        Self { config, registry, keeper, ids, base_env, nats_url: NatsUrl::default() }
+    }
+
+    /// Where the address of NATS is put.
+    #[must_use]
+    pub fn nats_url(&self) -> &NatsUrl {
+        &self.nats_url
+    }
+
+    /// The journal of agents.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Places of the pool.
+    #[must_use]
+    pub fn places_max(&self) -> usize {
+        self.config.agents.max
+    }
+
+    /// Whether a name belongs to the configuration or the daemon and cannot be given to an agent.
+    #[must_use]
+    pub fn is_reserved(&self, name: &ChildName) -> bool {
+        self.config.supervisors.contains_key(name)
+            || self.config.downstreams.contains_key(name)
+            || crate::daemon::build::OWN_NAMES.contains(&name.as_str())
+    }
+
+    /// File that an agent's output goes to.
+    #[must_use]
+    pub fn log_file(&self, name: &ChildName) -> PathBuf {
+        self.config.provost.state_dir.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Refuses changes where requests may only look.
+    ///
+    /// # Errors
+    ///
+    /// `not_permitted`.
+    pub fn check_change(&self) -> Result<(), CommandError> {
+        match self.config.agents.command_permission {
+            CommandPermission::All | CommandPermission::NoSpawn => Ok(()),
+            CommandPermission::ReadOnly => Err(CommandError::new(
+                ErrorKind::NotPermitted,
+                "requests may only look here",
+                "set `agents.command_permission`",
+            )),
+        }
+    }
+
+    /// Checks everything about a request that does not depend on other agents.
+    ///
+    /// # Errors
+    ///
+    /// `not_permitted`, `unknown_agent_type`, `invalid_request`.
+    pub fn check(&self, request: &SpawnRequest) -> Result<(), CommandError> {
+        if self.config.agents.command_permission != CommandPermission::All {
+            return Err(CommandError::new(
+                ErrorKind::NotPermitted,
+                "requests may not start new agents here",
+                "set `agents.command_permission = \"all\"`",
+            ));
+        }
+        if request.command_line.is_some() && !self.config.agents.allow_undeclared {
+            return Err(CommandError::new(
+                ErrorKind::NotPermitted,
+                "a command line that no type declares is refused",
+                "declare an agent type, or set `agents.allow_undeclared = true`",
+            ));
+        }
+        if request.command_line.is_none()
+            && !self.config.agent_types.contains_key(&request.agent_type)
+        {
+            let known: Vec<&str> =
+                self.config.agent_types.keys().map(|name| name.as_str()).collect();
+            return Err(CommandError::new(
+                ErrorKind::UnknownAgentType,
+                format!("no agent type {} is declared", request.agent_type),
+                format!("declared are: {}", known.join(", ")),
+            ));
+        }
+        let additions = request.args.len().max(request.env.len()).max(request.labels.len());
+        if ADDITIONS_MAX < additions {
+            return Err(CommandError::new(
+                ErrorKind::InvalidRequest,
+                format!("{additions} args, env or labels; at most {ADDITIONS_MAX} are allowed"),
+                "give fewer",
+            ));
+        }
+        let texts = request.args.iter().chain(request.env.keys()).chain(request.env.values());
+        if texts.chain(request.command_line.iter().flatten()).any(|text| text.contains('\0')) {
+            return Err(CommandError::new(
+                ErrorKind::InvalidRequest,
+                "args and env may not contain a NUL character",
+                "take it out",
+            ));
+        }
+        if let Some(name) = request.env.keys().find(|name| name.is_empty() || name.contains('=')) {
+            return Err(CommandError::new(
+                ErrorKind::InvalidRequest,
+                format!("{name:?} is no name of an environment variable"),
+                "give a name that is not empty and has no '='",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes an agent from a spawn request that was checked.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_request` when its type and additions do not fit together.
+    pub fn make(&self, name: &ChildName, request: &SpawnRequest) -> Result<Node, CommandError> {
+        self.entry(&AgentEntry::from_request(request.clone(), name.clone()))
+    }
+
+    /// Makes a declared agent.
+    ///
+    /// # Errors
+    ///
+    /// As [`AgentMaker::make`].
+    pub fn entry(&self, entry: &AgentEntry) -> Result<Node, CommandError> {
+        let agent_id = self.registry.agent_id(&entry.name, || self.ids.agent_id());
+        let spec = self.config.agent_spec(entry, agent_id).map_err(|error| {
+            CommandError::new(
+                ErrorKind::InvalidRequest,
+                format!("{}: {error}", entry.name),
+                "check the agent type and what was added to it",
+            )
+        })?;
+        let spec = Arc::new(spec);
+        Ok(Node::agent(self.child_spec(&spec), self.runtime(&spec), spec))
+    }
+
+    fn child_spec(&self, agent: &AgentSpec) -> ChildSpec {
+        let supervised = self.config.supervision.is_enabled();
+        ChildSpec {
+            name: agent.name.clone(),
+            kind: ChildKind::Worker,
+            // Without supervision an agent that ends stays down.
+            restart: if supervised { agent.restart } else { RestartType::Temporary },
+            shutdown: match agent.stop.signal {
+                SignalName::Kill => Shutdown::BrutalKill,
+                SignalName::Term
+                | SignalName::Int
+                | SignalName::Quit
+                | SignalName::Hup
+                | SignalName::Usr1
+                | SignalName::Usr2 => Shutdown::Timeout(agent.stop.grace),
+            },
+            significance: Significance::Ordinary,
+            policy: agent.policy,
+            origin: agent.origin.clone(),
+        }
+    }
+
+    fn runtime(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
+        match agent.runtime {
+            RuntimeKind::Process => Arc::new(ProcessRuntime::new(
+                self.keeper.clone(),
+                ProcessSettings {
+                    base_env: self.base_env.as_ref().clone(),
+                    nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
+                    ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
+                },
+            )),
+            RuntimeKind::Stdio
+            | RuntimeKind::Exec
+            | RuntimeKind::Remote
+            | RuntimeKind::InProcess => Arc::new(NotYet(agent.runtime)),
+        }
+    }
+}
+
+/// A runtime that this version does not have.
+#[derive(Debug)]
+struct NotYet(RuntimeKind);
+
+impl AgentRuntime for NotYet {
+    fn start(
+        &self,
+        _generation: Generation,
+    ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
+        let message = format!("runtime {:?} is not in this version; use \"process\"", self.0);
+        Box::pin(async move { Err(StartError::Failed { message }) })
+    }
+}

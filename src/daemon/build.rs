@@ -1,0 +1,366 @@
+//! Builds the tree of the daemon from its configuration.
+//!
+//! What can be known to fail is tried before anything is started (`preflight`), so that the error
+//! says what is wrong in its own words instead of a child's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
+use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
+use crate::board::Board;
+use crate::config::{Config, NatsTarget, SupervisorEntry};
+use crate::daemon::agents::AgentMaker;
+use crate::daemon::error::DaemonError;
+use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
+use crate::daemon::registry::Registry;
+use crate::daemon::services::{EmbeddedService, Hosted};
+use crate::daemon::sinks::{AgentsOnly, Observed};
+use crate::daemon::{Options, settings};
+use crate::ports::{EventSink, Ids, RunLog, Service, WallClock};
+use crate::protocol::command::NatsStatus;
+use crate::protocol::id::ChildName;
+use crate::protocol::spec::{
+    BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
+    SupervisorSpec,
+};
+use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot};
+use crate::transport::commands::CommandService;
+use crate::transport::connect::Connection;
+use crate::transport::embedded::EmbeddedServer;
+use crate::transport::micro::MicroIdentity;
+use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
+use crate::transport::presence::{Identity, Presence, PresenceService};
+use crate::transport::settings::ConnectSettings;
+use crate::transport::slot::{ConnectionService, ConnectionSlot};
+
+/// Names of the daemon's own children; no agent may have one.
+pub const OWN_NAMES: [&str; 9] =
+    ["root", "system", "agents", "keeper", "nats_server", "nats", "outbox", "presence", "commands"];
+
+/// Time a part of the daemon has to stop.
+const PART_STOP: Duration = Duration::from_secs(15);
+
+/// A daemon ready to be started.
+#[derive(Debug)]
+pub struct Plan {
+    /// The tree.
+    pub tree: TreeSpec,
+    /// Its handle, which the command endpoints hold already.
+    pub handle: TreeHandle,
+}
+
+/// What the parts of the daemon share while it is built.
+struct Builder<'a> {
+    options: &'a Options,
+    config: Arc<Config>,
+    outside: Handle,
+    slot: ConnectionSlot,
+    keeper: KeeperSlot,
+    maker: AgentMaker,
+    identity: Identity,
+}
+
+impl Plan {
+    /// Tries what can fail, and builds the tree.
+    ///
+    /// # Errors
+    ///
+    /// [`DaemonError`] says what is missing and what to do; nothing is left running.
+    pub async fn make(options: &Options, outside: &Handle) -> Result<Self, DaemonError> {
+        let config = Arc::new(options.config.config.clone());
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+        let registry = Arc::new(Registry::open(&config.provost.state_dir)?);
+        let identity = Identity {
+            node: config.provost.node.clone(),
+            instance: ids.uuid(),
+            pid: std::process::id(),
+            host: options.environment.host().to_owned(),
+            since: clock.now(),
+        };
+        let connect = settings::connect(&config)?;
+        let slot = ConnectionSlot::new();
+        let outbox_settings = settings::outbox(&config, own("outbox")?);
+        let outbox = Outbox::open(
+            outbox_settings.clone(),
+            slot.clients(outside),
+            Arc::clone(&ids),
+            Arc::clone(&clock),
+        )?;
+        let (events, outbox) = outbox;
+        let keeper = KeeperSlot::default();
+        let variables = options.environment.iter();
+        let base_env = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let maker = AgentMaker::new(
+            Arc::clone(&config),
+            Arc::clone(&registry),
+            keeper.clone(),
+            Arc::clone(&ids),
+            Arc::new(base_env),
+        );
+        let ports = TreePorts {
+            sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
+            clock: Arc::clone(&clock),
+            jitter: Arc::new(SystemJitter),
+            runs: Arc::<Registry>::clone(&registry) as Arc<dyn RunLog>,
+            board: Arc::new(Board::default()),
+            severities: Arc::new(settings::severities(&config)),
+            measure_every: settings::measure_every(&config),
+        };
+        let handle = TreeHandle::new(own("root")?, ports);
+        let builder =
+            Builder { options, config, outside: outside.clone(), slot, keeper, maker, identity };
+        let tree = Box::pin(builder.tree(&handle, connect, outbox)).await?;
+        Ok(Self { tree, handle })
+    }
+}
+
+impl Builder<'_> {
+    async fn tree(
+        &self,
+        handle: &TreeHandle,
+        connect: ConnectSettings,
+        outbox: OutboxService,
+    ) -> Result<TreeSpec, DaemonError> {
+        let system = self.system(connect, outbox).await?;
+        let agents = self.agents()?;
+        let commands = self.commands(handle)?;
+        let children = vec![
+            supervisor_node(own("system")?, Strategy::OneForOne, system)?,
+            supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
+            commands,
+        ];
+        Ok(TreeSpec::new(SupervisorSpec::new(own("root")?, Strategy::OneForOne), children))
+    }
+
+    /// The parts of the daemon, in start order.
+    async fn system(
+        &self,
+        connect: ConnectSettings,
+        outbox: OutboxService,
+    ) -> Result<Vec<Node>, DaemonError> {
+        let mut parts = vec![self.part("keeper", self.keeper_service()?)?];
+        let (sender, receiver) = watch::channel(None);
+        match &self.config.nats.target {
+            NatsTarget::Embedded => {
+                let server = EmbeddedServer::open(settings::embedded(
+                    &self.config,
+                    &self.options.environment,
+                ))?;
+                // Tried now, for an error in its own words; done again at each start.
+                drop(server.prepare()?);
+                let service = EmbeddedService {
+                    server: Arc::new(server),
+                    keeper: self.keeper.clone(),
+                    template: connect,
+                    settings: sender,
+                    agents_url: self.maker.nats_url().clone(),
+                };
+                parts.push(self.part("nats_server", service)?);
+            }
+            NatsTarget::Servers(urls) => {
+                self.preflight(&connect).await?;
+                if let Some(url) = urls.first() {
+                    self.maker.nats_url().set(url.reveal().to_owned());
+                }
+                sender.send_replace(Some(connect));
+            }
+        }
+        let streams = settings::streams(&self.config);
+        let nats = ConnectionService::new(self.slot.clone(), receiver, streams);
+        parts.push(self.part("nats", nats)?);
+        parts.push(self.part("outbox", outbox)?);
+        let presence = PresenceService::new(self.slot.clone(), self.identity.clone());
+        parts.push(self.part("presence", presence)?);
+        Ok(parts)
+    }
+
+    /// Connects once, to tell in its own words what does not work: address, credentials, TLS,
+    /// version, JetStream, another daemon.
+    async fn preflight(&self, connect: &ConnectSettings) -> Result<(), DaemonError> {
+        let connection = Connection::open(connect).await.map_err(DaemonError::Connect)?;
+        if settings::needs_jetstream(&self.config) {
+            connection.require_jetstream().await.map_err(DaemonError::Connect)?;
+        }
+        let claim = Presence::claim(&connection, self.identity.clone()).await?;
+        drop(claim);
+        connection.close().await;
+        Ok(())
+    }
+
+    fn keeper_service(&self) -> Result<KeeperService, DaemonError> {
+        let program = std::env::current_exe().map_err(|source| DaemonError::System {
+            what: "cannot find the program's own path",
+            source,
+        })?;
+        let state_dir = self.config.provost.state_dir.clone();
+        Ok(KeeperService::new(KeeperOptions::new(program, state_dir), self.keeper.clone()))
+    }
+
+    /// Agents and the supervisors that the configuration nests, then the agents that were spawned
+    /// at run time and not removed since.
+    fn agents(&self) -> Result<Vec<Node>, DaemonError> {
+        let mut nodes: BTreeMap<ChildName, Node> = BTreeMap::new();
+        let mut order = Vec::new();
+        for entry in &self.config.agents_list {
+            let node = self.maker.entry(entry).map_err(|error| config_error(&error.message))?;
+            order.push(entry.name.clone());
+            nodes.insert(entry.name.clone(), node);
+        }
+        let nested: BTreeSet<&ChildName> = self
+            .config
+            .supervisors
+            .values()
+            .flat_map(|entry| entry.children.iter())
+            .map(|(name, _)| name)
+            .collect();
+        let mut top: Vec<Node> = Vec::new();
+        let tops = self.config.supervisors.iter().filter(|(name, _)| !nested.contains(name));
+        for (_, entry) in tops {
+            top.push(self.team(entry, &mut nodes)?);
+        }
+        top.extend(order.iter().filter_map(|name| nodes.remove(name)));
+        let known: BTreeSet<ChildName> = order.into_iter().collect();
+        for (name, request) in self.maker.registry().spawned_before() {
+            if known.contains(&name) {
+                continue;
+            }
+            match self.maker.make(&name, &request) {
+                Ok(node) => top.push(node),
+                Err(error) => {
+                    tracing::warn!(agent = %name, error = error.message, "agent not started again");
+                }
+            }
+        }
+        Ok(top)
+    }
+
+    /// A configured supervisor with its children, which are taken out of `nodes`.
+    fn team(
+        &self,
+        entry: &SupervisorEntry,
+        nodes: &mut BTreeMap<ChildName, Node>,
+    ) -> Result<Node, DaemonError> {
+        let mut children = Vec::new();
+        for (name, significance) in &entry.children {
+            let mut node = match self.config.supervisors.get(name) {
+                Some(team) => self.team(team, nodes)?,
+                None => nodes.remove(name).ok_or_else(|| {
+                    config_error(&format!("supervisor {} has no child {name}", entry.spec.name))
+                })?,
+            };
+            node.spec.significance = *significance;
+            children.push(node);
+        }
+        let spec = ChildSpec {
+            restart: entry.restart,
+            origin: entry.spec.origin.clone(),
+            ..supervisor_spec(entry.spec.name.clone(), RestartPolicy::default())
+        };
+        Ok(Node::supervisor(spec, TreeSpec::new(entry.spec.clone(), children)))
+    }
+
+    fn commands(&self, handle: &TreeHandle) -> Result<Node, DaemonError> {
+        let config = &self.config;
+        let slot = self.slot.clone();
+        let embedded = matches!(config.nats.target, NatsTarget::Embedded);
+        let durability = settings::durability(config.nats.durability);
+        let read = move || NatsStatus {
+            embedded,
+            durability: durability.as_str().to_owned(),
+            ..slot.status()
+        };
+        let flags = self.options.config.flags();
+        let facts = Facts {
+            node: config.provost.node.clone(),
+            since: self.identity.since,
+            flags: flags.into_iter().map(|flag| (flag.flag.to_owned(), flag.value)).collect(),
+            state_dir: config.provost.state_dir.clone(),
+            subject_prefix: config.provost.subject_prefix.to_string(),
+            agents_supervisor: own("agents")?,
+            nats: NatsReader::new(read),
+        };
+        let handler =
+            TreeHandler::new(handle.clone(), self.maker.clone(), facts, self.options.stop.clone());
+        let identity = MicroIdentity {
+            id: self.identity.instance.simple().to_string(),
+            node: config.provost.node.clone(),
+            prefix: config.provost.subject_prefix.clone(),
+            started: self.identity.since,
+        };
+        let service = CommandService::new(self.slot.clone(), Arc::new(handler), identity);
+        self.part("commands", service)
+    }
+
+    /// A part of the daemon as a child: restarted for ever, with a growing delay.
+    fn part(&self, name: &str, service: impl Service) -> Result<Node, DaemonError> {
+        let policy = RestartPolicy {
+            backoff: BackoffSpec {
+                initial: Duration::from_millis(100),
+                factor: 2.0,
+                max: Duration::from_secs(5),
+                jitter: Jitter::Equal,
+            },
+            circuit: None,
+        };
+        let spec = ChildSpec {
+            shutdown: Shutdown::Timeout(PART_STOP),
+            policy,
+            ..ChildSpec::otp_worker(own(name)?)
+        };
+        let service: Arc<dyn Service> = Arc::new(service);
+        let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
+        Ok(Node::worker(spec, runtime))
+    }
+}
+
+/// A supervisor of the daemon's own, or of the configuration.
+fn supervisor_spec(name: ChildName, policy: RestartPolicy) -> ChildSpec {
+    ChildSpec {
+        kind: ChildKind::Supervisor,
+        shutdown: Shutdown::Infinity,
+        significance: Significance::Ordinary,
+        policy,
+        ..ChildSpec::otp_worker(name)
+    }
+}
+
+fn supervisor_node(
+    name: ChildName,
+    strategy: Strategy,
+    children: Vec<Node>,
+) -> Result<Node, DaemonError> {
+    let tree = TreeSpec::new(SupervisorSpec::new(name.clone(), strategy), children);
+    let backoff = BackoffSpec { initial: Duration::from_millis(100), ..BackoffSpec::default() };
+    Ok(Node::supervisor(supervisor_spec(name, RestartPolicy { backoff, circuit: None }), tree))
+}
+
+/// Events go to the outbox; the observer sees them too; without supervision only agents' own.
+fn sink(
+    outbox: Arc<dyn EventSink>,
+    options: &Options,
+    (settings, clock): (&OutboxSettings, &Arc<dyn WallClock>),
+) -> Arc<dyn EventSink> {
+    let observed: Arc<dyn EventSink> = match &options.observer {
+        Some(observer) => {
+            let clock = Arc::clone(clock);
+            Arc::new(Observed::new(outbox, observer.clone(), settings, clock))
+        }
+        None => outbox,
+    };
+    let supervised = options.config.config.supervision.is_enabled();
+    if supervised { observed } else { Arc::new(AgentsOnly::new(observed)) }
+}
+
+fn own(name: &str) -> Result<ChildName, DaemonError> {
+    name.parse().map_err(|error| config_error(&format!("{name}: {error}")))
+}
+
+fn config_error(message: &str) -> DaemonError {
+    DaemonError::Config { message: message.to_owned() }
+}

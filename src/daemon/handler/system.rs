@@ -1,0 +1,80 @@
+//! Commands about the daemon and lists: `system.control` and `list`.
+
+use std::collections::BTreeMap;
+
+use crate::actors::tree::Drain;
+use crate::board::Entry;
+use crate::daemon::handler::{Outcome, TreeHandler, lock, now};
+use crate::logic::restart::Call;
+use crate::protocol::command::{Answer, SystemMode, SystemStatus};
+
+impl TreeHandler {
+    pub(in crate::daemon::handler) fn list(&self) -> Answer {
+        let now = now();
+        let status = |entry: &Entry| entry.agent_status(&self.facts.node, now);
+        let agents = self.tree.board().agents().iter().filter_map(status).collect();
+        Answer { agents: Some(agents), ..Answer::done() }
+    }
+
+    pub(in crate::daemon::handler) fn whole_tree(&self) -> Answer {
+        let tree = self.tree.board().tree(self.tree.root(), now());
+        Answer { tree: tree.map(Box::new), ..Answer::done() }
+    }
+
+    pub(in crate::daemon::handler) fn system(&self) -> Answer {
+        let mut agents: BTreeMap<String, u64> = BTreeMap::new();
+        for entry in self.tree.board().agents() {
+            let count = agents.entry(entry.state.as_str().to_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let system = SystemStatus {
+            node: self.facts.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.facts.since,
+            mode: *lock(&self.mode),
+            agents,
+            agents_max: u64::try_from(self.maker.places_max()).unwrap_or(u64::MAX),
+            nats: (self.facts.nats.0)(),
+            outbox: self.tree.ports().sink.status(),
+            http: None,
+            flags: self.facts.flags.clone(),
+            state_dir: self.facts.state_dir.display().to_string(),
+            subject_prefix: self.facts.subject_prefix.clone(),
+        };
+        Answer { system: Some(Box::new(system)), ..Answer::done() }
+    }
+
+    pub(in crate::daemon::handler) async fn pause(&self) -> Outcome {
+        self.enter(SystemMode::Paused)?;
+        self.tree.call_all(Call::Pause, "paused").await;
+        Ok(self.system())
+    }
+
+    pub(in crate::daemon::handler) async fn resume_all(&self) -> Outcome {
+        self.enter(SystemMode::Running)?;
+        self.tree.call_all(Call::Resume, "resumed").await;
+        for entry in self.tree.board().agents() {
+            if let Err(error) = self.tree.set_draining(&entry.name, Drain::Off, "resumed") {
+                tracing::debug!(child = %entry.name, %error, "not resumed");
+            }
+        }
+        Ok(self.system())
+    }
+
+    pub(in crate::daemon::handler) fn drain_all(&self) -> Outcome {
+        self.enter(SystemMode::Draining)?;
+        for entry in self.tree.board().agents() {
+            if let Err(error) = self.tree.set_draining(&entry.name, Drain::On, "daemon drains") {
+                tracing::debug!(child = %entry.name, %error, "not drained");
+            }
+        }
+        Ok(self.system())
+    }
+
+    pub(in crate::daemon::handler) fn begin_shutdown(&self) -> Answer {
+        *lock(&self.mode) = SystemMode::Stopping;
+        self.shutdown.cancel();
+        self.system()
+    }
+}

@@ -1,0 +1,220 @@
+//! What daemon and keeper say to each other: JSON, each message after its length (u32, big endian).
+//!
+//! Order of a conversation: the keeper says `hello` once it holds the lock (or `refused`), then
+//! the daemon sends commands and the keeper tells what became of them. Every `start` is answered
+//! by exactly one `started` or `start_failed`, every `started` followed by exactly one `exited`.
+//! Commands about a run that is gone are ignored. Unknown fields are ignored, unknown messages are
+//! an error; whoever changes the meaning of a message raises [`VERSION`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::spec::SignalName;
+
+/// Version of these messages.
+pub const VERSION: u32 = 1;
+
+/// Longest message in bytes: Linux takes 2 MiB of arguments and environment, JSON may double them.
+pub(super) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Runs that one keeper has at a time, at most.
+pub(super) const RUNS_MAX: usize = 10_000;
+
+const LENGTH_BYTES: usize = 4;
+
+/// Names one run on this connection.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(super) struct RunId(pub(super) u64);
+
+/// From the daemon.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(super) enum ToKeeper {
+    /// Begin a run.
+    Start(Box<Start>),
+    /// Send a signal to the run's process group.
+    Signal { run: RunId, signal: SignalName },
+    /// Kill the run: group, descendants and strays.
+    Kill { run: RunId },
+    /// End all runs and exit.
+    Shutdown,
+}
+
+/// From the keeper.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(super) enum FromKeeper {
+    /// The lock is held and commands are taken.
+    Hello { version: u32, pid: u32 },
+    /// The keeper cannot work and exits.
+    Refused { message: String },
+    /// The program executes.
+    Started { run: RunId, pid: u32, start_time: u64 },
+    /// Nothing of the run is there.
+    StartFailed { run: RunId, error: StartError },
+    /// The run ended and nothing of it is left, unless `note` says otherwise.
+    Exited { run: RunId, exit: ChildExit, note: Option<String> },
+    /// A log file was rotated, and what that cost.
+    LogRotated(LogRotated),
+    /// Something for the daemon's log.
+    Warned { message: String },
+}
+
+/// One rotation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct LogRotated {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// Bytes that moved into the first old file.
+    pub(super) kept_bytes: u64,
+    /// Bytes that were dropped.
+    pub(super) dropped_bytes: u64,
+    /// Whether `dropped_bytes` is exact; otherwise it is a lower bound, because the file system
+    /// cannot cut the head of a file and the child may have written between copy and cut.
+    pub(super) exact: bool,
+}
+
+/// All that is needed to begin a run.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Start {
+    pub(super) run: RunId,
+    pub(super) command: Vec<String>,
+    /// The whole environment.
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) cwd: PathBuf,
+    pub(super) log: LogSettings,
+    pub(super) stop_signal: SignalName,
+    /// Time from the stop signal to the kill when the daemon has died.
+    pub(super) grace_ms: u64,
+    /// File mode mask; the keeper's own if none.
+    pub(super) umask: Option<u32>,
+    /// Names of environment entries that together are this run's alone.
+    pub(super) marks: Vec<String>,
+}
+
+/// Where output goes and how much of it is kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LogSettings {
+    /// File that gets standard output and error, absolute; its folder is made if missing.
+    pub file: PathBuf,
+    /// Size in bytes from which the file is rotated; above zero. Looked at once a second.
+    pub max_bytes: u64,
+    /// Old files kept as `<file>.1` (newest) and so on; 0 keeps none.
+    pub keep: u32,
+}
+
+impl LogSettings {
+    /// Rotation at 10 MiB, three old files.
+    #[must_use]
+    pub fn new(file: PathBuf) -> Self {
+        Self { file, max_bytes: 10 * 1024 * 1024, keep: 3 }
+    }
+}
+
+/// A message that cannot be sent or understood.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("message has {bytes} bytes; at most {MESSAGE_BYTES_MAX} are allowed")]
+    TooLong { bytes: usize },
+    #[error("message is not understood")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Makes a message with its length in front.
+pub(super) fn encode(message: &impl Serialize) -> Result<Vec<u8>, WireError> {
+    let body = serde_json::to_vec(message)?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|_| body.len() <= MESSAGE_BYTES_MAX)
+        .ok_or(WireError::TooLong { bytes: body.len() })?;
+    let mut framed = Vec::with_capacity(LENGTH_BYTES + body.len());
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(&body);
+    Ok(framed)
+}
+
+/// Takes bytes as they come and gives whole messages.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    bytes: Vec<u8>,
+}
+
+impl Decoder {
+    /// Takes bytes.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Gives the next whole message, if there is one. An error is final: the stream has no
+    /// marks to find the next message by.
+    pub(super) fn pop<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+        let Some((head, rest)) = self.bytes.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
+        if length > MESSAGE_BYTES_MAX {
+            return Err(WireError::TooLong { bytes: length });
+        }
+        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let message = serde_json::from_slice(body)?;
+        self.bytes.drain(..LENGTH_BYTES + length);
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_any_split_of_the_stream() {
+        let first = ToKeeper::Signal { run: RunId(7), signal: SignalName::Hup };
+        let second = ToKeeper::Shutdown;
+        let mut stream = encode(&first).unwrap();
+        stream.extend(encode(&second).unwrap());
+        for cut in 0..=stream.len() {
+            let mut decoder = Decoder::default();
+            let all = |decoder: &mut Decoder| -> Vec<ToKeeper> {
+                std::iter::from_fn(|| decoder.pop().unwrap()).collect()
+            };
+            decoder.push(&stream[..cut]);
+            let mut seen = all(&mut decoder);
+            decoder.push(&stream[cut..]);
+            seen.extend(all(&mut decoder));
+            assert_eq!(seen, [first.clone(), second.clone()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_form_of_messages_is_fixed() {
+        let exited = FromKeeper::Exited {
+            run: RunId(3),
+            exit: ChildExit::Signaled { signal: 9 },
+            note: None,
+        };
+        let framed = encode(&exited).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&framed[4..]),
+            r#"{"op":"exited","run":3,"exit":{"kind":"signaled","signal":9},"note":null}"#
+        );
+        assert_eq!(&framed[..4], &[0, 0, 0, 73]);
+    }
+
+    #[test]
+    fn too_long_and_malformed_messages_are_errors() {
+        let mut decoder = Decoder::default();
+        decoder.push(&u32::MAX.to_be_bytes());
+        assert!(matches!(decoder.pop::<ToKeeper>(), Err(WireError::TooLong { .. })));
+
+        let mut decoder = Decoder::default();
+        decoder.push(&[0, 0, 0, 2, b'{', b']']);
+        assert!(matches!(decoder.pop::<ToKeeper>(), Err(WireError::Malformed(_))));
+
+        let huge = FromKeeper::Warned { message: "x".repeat(MESSAGE_BYTES_MAX) };
+        assert!(matches!(encode(&huge), Err(WireError::TooLong { .. })));
+    }
+}
