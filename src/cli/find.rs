@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::Common;
+use crate::cli::console::Console;
 use crate::cli::failure::{Failure, Fault};
 use crate::config::{self, Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
 use crate::transport::contexts;
@@ -19,15 +20,6 @@ const CLIENT: &str = "provost-cli";
 /// Variable that sets `provost.subject_prefix`.
 const PREFIX_VARIABLE: &str = "PROVOST__PROVOST__SUBJECT_PREFIX";
 
-/// Where the daemon is.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    /// How to reach its NATS server.
-    pub(crate) settings: ConnectSettings,
-    /// What the user should know about the way it was found.
-    pub(crate) warnings: Vec<String>,
-}
-
 /// Finds the daemon.
 ///
 /// # Errors
@@ -37,9 +29,9 @@ pub(crate) fn find(
     common: &Common,
     files: &[PathBuf],
     environment: &Environment,
-) -> Result<Found, Failure> {
-    let mut warnings = Vec::new();
-    let loaded = load(common, files, environment, &mut warnings)?;
+    console: &mut Console,
+) -> Result<ConnectSettings, Failure> {
+    let loaded = load(common, files, environment, console)?;
     let config = &loaded.config;
     let mut settings = match (&common.context, &config.nats.target) {
         (Some(name), _) => of_context(name, environment)?,
@@ -51,7 +43,7 @@ pub(crate) fn find(
     if let Some(timeout) = common.timeout {
         settings.timeout = settings.timeout.min(timeout);
     }
-    Ok(Found { settings, warnings })
+    Ok(settings)
 }
 
 /// The overrides that flags are.
@@ -82,7 +74,7 @@ fn load(
     common: &Common,
     files: &[PathBuf],
     environment: &Environment,
-    warnings: &mut Vec<String>,
+    console: &mut Console,
 ) -> Result<Loaded, Failure> {
     // A context is read below; here it would only add to what the files say.
     let without_context = Common { context: None, ..common.clone() };
@@ -102,7 +94,7 @@ fn load(
     // Nobody named that file: its faults must not keep us from a daemon that runs.
     let loaded = Config::load(sources(Vec::new())).ok().ok_or_else(|| invalid(&faults))?;
     let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
-    warnings.push(format!(
+    console.warn(&format!(
         "{} has faults and was left out when looking for the daemon; \
          provost config validate tells them",
         names.join(", ")

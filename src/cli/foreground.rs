@@ -314,7 +314,7 @@ mod tests {
 
     fn environment() -> Environment {
         let variables = [
-            ("HOME", "/home/alice"),
+            ("HOME", "/srv/alice"),
             ("PATH", "/bin"),
             ("API_KEY", "s3cret"),
             ("NATS_SOMETHING", "x"),
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(names, ["A", "API_KEY", "HOME", "PATH"]);
         assert!(declared.env.values().all(|value| value.secret));
         let expected =
-            format!("/home/alice/.local/state/provost/run/worker-1-{}", std::process::id());
+            format!("/srv/alice/.local/state/provost/run/worker-1-{}", std::process::id());
         assert_eq!(config.provost.state_dir, Path::new(&expected));
         assert_eq!(where_it_is(config, &common), format!("--state-dir {expected}"));
     }
