@@ -28,12 +28,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let run = runs.fetch_add(1, Ordering::Relaxed);
         async move {
             ready.tell();
-            if run < 6 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                return Err(ServiceError::new(format!("run {run} failed")));
-            }
-            stop.cancelled().await;
-            Ok(())
+            let health = Duration::from_millis(if run < 6 { 100 } else { 60_000 });
+            let stopped = tokio::time::timeout(health, stop.cancelled()).await;
+            stopped.map_err(|_late| ServiceError::new(format!("run {run} failed")))
         }
     });
     let policy = RestartPolicy {

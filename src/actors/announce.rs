@@ -82,6 +82,7 @@ impl Announcer {
     pub(crate) fn requested(&mut self, child: &ChildName, why: &str) {
         let trail = self.trail(child);
         trail.cause = None;
+        trail.exit = None;
         trail.by_hand = true;
         why.clone_into(&mut trail.because);
     }

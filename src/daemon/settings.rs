@@ -151,14 +151,12 @@ pub fn embedded(config: &Config, environment: &Environment) -> EmbeddedSettings 
     }
     let path = environment.filled("PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(path));
-    let mut settings = EmbeddedSettings::new(
+    let settings = EmbeddedSettings::new(
         config.provost.node.clone(),
         config.provost.state_dir.clone(),
         BinarySearch { explicit, folders },
     );
-    settings.durability = durability(config.nats.durability);
-    settings.contexts = environment.config_home().map(|home| home.join("nats/context"));
-    settings
+    EmbeddedSettings { durability: durability(config.nats.durability), ..settings }
 }
 
 /// How soon the embedded server has messages on disk.

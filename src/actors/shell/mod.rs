@@ -297,6 +297,9 @@ impl Shell {
 
     /// Stops the children, then ends.
     pub(crate) fn on_halt(&mut self) {
+        for child in self.names() {
+            self.announcer.requested(&child, "its supervisor stops");
+        }
         self.feed(Input::Shutdown, []);
     }
 
@@ -318,6 +321,8 @@ impl Shell {
     }
 
     fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
+        // Whoever is answered must find on the board what the answer says.
+        let mut answers = Vec::new();
         for action in actions {
             match action {
                 Action::Start { child, generation, trial: _ } => {
@@ -328,7 +333,9 @@ impl Shell {
                     self.stop(&child, generation, shutdown);
                     touched.insert(child);
                 }
-                Action::Reply { call, reply } => self.reply(call, reply, &mut touched),
+                Action::Reply { call, reply } => {
+                    answers.extend(self.settle(call, reply, &mut touched));
+                }
                 Action::Note(note) => self.tell(now, *note, &mut touched),
                 Action::Ready => {
                     self.show(&touched);
@@ -336,16 +343,24 @@ impl Shell {
                 }
                 Action::Ended { exit, scope: _ } => {
                     self.show(&touched);
+                    answer(answers);
                     return self.on_ended(exit);
                 }
             }
         }
         self.show(&touched);
+        answer(answers);
         self.set_timer();
     }
 
-    fn reply(&mut self, call: CallId, reply: Reply, touched: &mut BTreeSet<ChildName>) {
-        let Some(pending) = self.calls.remove(&call) else { return };
+    /// Does what follows from an answer, and gives it back with whom to tell.
+    fn settle(
+        &mut self,
+        call: CallId,
+        reply: Reply,
+        touched: &mut BTreeSet<ChildName>,
+    ) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let pending = self.calls.remove(&call)?;
         let done = !matches!(reply, Reply::Refused(_));
         if let Some(added) = pending.added {
             if done {
@@ -358,7 +373,7 @@ impl Shell {
         if let Some(deleted) = pending.deleted.filter(|_| done) {
             self.forget(&deleted);
         }
-        tell(pending.reply, reply);
+        Some((pending.reply, reply))
     }
 
     fn keep_added(&mut self, added: &ChildName) {
@@ -476,6 +491,12 @@ fn child_of(request: &Call) -> Option<&ChildName> {
         | Call::ResetChild(name)
         | Call::SetCircuit(name, _) => Some(name),
         Call::Pause | Call::Resume => None,
+    }
+}
+
+fn answer(answers: Vec<(oneshot::Sender<Reply>, Reply)>) {
+    for (asker, reply) in answers {
+        tell(asker, reply);
     }
 }
 

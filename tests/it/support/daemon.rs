@@ -193,7 +193,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.is_some() {
             if std::thread::panicking() {
-                eprintln!("--- the daemon's log\n{}", self.log());
+                use std::io::Write;
+                writeln!(std::io::stderr(), "--- the daemon's log\n{}", self.log()).unwrap();
             }
             signal(self.pid(), Signal::TERM);
             let patience = std::time::Instant::now() + std::time::Duration::from_secs(15);
