@@ -1,6 +1,7 @@
 //! The keeper process: how it starts, its loop, how it ends.
 //!
-//! One thread, one `poll` over control socket and signals, everything else is deadlines.
+//! One `poll` over control socket and signals, everything else is deadlines. A second thread rotates
+//! log files (see `logs`); forks come from the first one only, which lives as long as the keeper.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -60,14 +61,13 @@ fn set_up(arguments: impl Iterator<Item = OsString>) -> Result<Option<Keeper>, S
     let mut control = Control::new(socket);
     match take_over(&lock_file, lock_wait, &mut control) {
         Ok(None) => Ok(None),
-        Ok(Some((lock, signals))) => Ok(Some(Keeper {
-            control,
-            signals,
-            runs: Runs::new(),
-            logs: Logs::default(),
-            leaving: None,
-            _lock: lock,
-        })),
+        Ok(Some((lock, signals))) => {
+            // After the signals were blocked, so that its thread has them blocked, too.
+            let logs = Logs::new().map_err(|error| format!("no thread: {error}"))?;
+            control.send(&FromKeeper::Hello { version: VERSION, pid: std::process::id() });
+            let runs = Runs::new();
+            Ok(Some(Keeper { control, signals, runs, logs, leaving: None, _lock: lock }))
+        }
         Err(message) => {
             eprint(&message);
             control.send(&FromKeeper::Refused { message });
@@ -109,7 +109,6 @@ fn take_over(
         .map_err(|errno| format!("cannot become subreaper: {errno}"))?;
     let Some(lock) = wait_for_lock(lock_file, lock_wait, control)? else { return Ok(None) };
     rustix::process::chdir("/").map_err(|errno| format!("cannot enter /: {errno}"))?;
-    control.send(&FromKeeper::Hello { version: VERSION, pid: std::process::id() });
     Ok(Some((lock, signals)))
 }
 

@@ -5,12 +5,18 @@
 //! in one step (ext4, XFS), nothing is lost whatever the child writes meanwhile; elsewhere the file
 //! is truncated, and what comes between copy and truncation is lost and counted as well as can be.
 //! What is dropped for size, or because the disk is full, is counted exactly.
+//!
+//! A disk can stall for seconds under load, and the keeper must not: a thread of its own looks at the
+//! files and rotates them. It never forks, takes no lock, and gets the next round of work only when it
+//! is done with the last.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
@@ -24,11 +30,15 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// neither the disk nor the keeper's time is eaten.
 const OLD_FILE_FACTOR: u64 = 2;
 
+/// What one look led to: a rotation, or a warning.
+pub(super) type Told = Result<LogRotated, String>;
+
 /// Log files in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Logs {
     files: BTreeMap<PathBuf, Watched>,
     next_check: Option<Duration>,
+    rotator: Rotator,
 }
 
 #[derive(Debug)]
@@ -37,7 +47,32 @@ struct Watched {
     users: usize,
 }
 
+/// The thread, behind two channels that hold one round each.
+#[derive(Debug)]
+struct Rotator {
+    work: SyncSender<Vec<LogSettings>>,
+    done: Receiver<Vec<Told>>,
+    state: RotatorState,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum RotatorState {
+    Idle,
+    Working,
+}
+
 impl Logs {
+    /// No files yet. Starts the thread, which ends with this.
+    pub(super) fn new() -> io::Result<Self> {
+        let (work, orders) = mpsc::sync_channel::<Vec<LogSettings>>(1);
+        let (finished, done) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("logs".to_owned())
+            .spawn(move || rotate_rounds(&orders, &finished))?;
+        let rotator = Rotator { work, done, state: RotatorState::Idle };
+        Ok(Self { files: BTreeMap::new(), next_check: None, rotator })
+    }
+
     /// A run writes to this file now; the newest settings count.
     pub(super) fn add(&mut self, settings: &LogSettings, now: Duration) {
         let watched = self
@@ -56,22 +91,41 @@ impl Logs {
         }
     }
 
-    /// When the sizes are to be looked at.
+    /// When [`Self::check`] is to be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.next_check
     }
 
-    /// Looks at the sizes if it is time, and tells what was rotated. A file that nobody writes to
-    /// any more is looked at once more, then left.
-    pub(super) fn check(&mut self, now: Duration) -> Vec<Result<LogRotated, String>> {
+    /// If it is time, gives what the last round led to and begins the next. A file that nobody
+    /// writes to any more is looked at once more, then left.
+    pub(super) fn check(&mut self, now: Duration) -> Vec<Told> {
         if self.next_check.is_none_or(|at| now < at) {
             return Vec::new();
         }
-        let told = self.files.values().filter_map(|watched| rotate_if_due(&watched.settings));
-        let told = told.collect();
-        self.files.retain(|_, watched| watched.users > 0);
-        self.next_check = (!self.files.is_empty()).then(|| now + CHECK_EVERY);
-        told
+        let told = self.rotator.done.try_recv();
+        if told.is_ok() {
+            self.rotator.state = RotatorState::Idle;
+        }
+        if self.rotator.state == RotatorState::Idle && !self.files.is_empty() {
+            let round = self.files.values().map(|watched| watched.settings.clone()).collect();
+            if self.rotator.work.try_send(round).is_ok() {
+                self.rotator.state = RotatorState::Working;
+                self.files.retain(|_, watched| watched.users > 0);
+            }
+        }
+        let over = self.files.is_empty() && self.rotator.state == RotatorState::Idle;
+        self.next_check = (!over).then(|| now + CHECK_EVERY);
+        told.unwrap_or_default()
+    }
+}
+
+/// The thread: one round after the other, until nobody orders or listens any more.
+fn rotate_rounds(orders: &Receiver<Vec<LogSettings>>, finished: &SyncSender<Vec<Told>>) {
+    for round in orders {
+        let told = round.iter().filter_map(rotate_if_due).collect();
+        if finished.send(told).is_err() {
+            return;
+        }
     }
 }
 
@@ -243,17 +297,30 @@ mod tests {
     fn a_file_is_looked_at_while_it_is_used_and_once_after() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(&dir, 8_192, 1);
-        let mut logs = Logs::default();
-        let second = |number: u64| Duration::from_secs(number);
+        let mut logs = Logs::new().unwrap();
+        let mut second = 0;
+        // Checks second by second until something is told.
+        let mut next_told = |logs: &mut Logs| loop {
+            assert!(logs.deadline().is_some(), "it waits for the thread");
+            second += 1;
+            let told = logs.check(Duration::from_secs(second));
+            if !told.is_empty() {
+                return told.len();
+            }
+            thread::yield_now();
+        };
         assert_eq!(logs.deadline(), None);
-        logs.add(&settings, second(0));
-        assert_eq!(logs.deadline(), Some(second(1)));
+        logs.add(&settings, Duration::ZERO);
+        assert_eq!(logs.deadline(), Some(Duration::from_secs(1)));
         write(&settings, &[b'x'; 9_000]);
-        assert_eq!(logs.check(Duration::from_millis(999)).len(), 0);
-        assert_eq!(logs.check(second(1)).len(), 1);
+        assert!(logs.check(Duration::from_millis(999)).is_empty());
+        assert_eq!(next_told(&mut logs), 1);
+        write(&settings, &[b'x'; 9_000]);
         logs.remove(&settings.file);
-        write(&settings, &[b'x'; 9_000]);
-        assert_eq!(logs.check(second(2)).len(), 1);
+        assert_eq!(next_told(&mut logs), 1);
+        for second in 1_000_000_000..1_000_000_010 {
+            assert!(logs.check(Duration::from_secs(second)).is_empty());
+        }
         assert_eq!(logs.deadline(), None);
     }
 }

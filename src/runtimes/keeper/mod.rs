@@ -2,8 +2,8 @@
 //!
 //! Processes are not forked from the daemon: a fork of a large, threaded program is slow and
 //! dangerous, and a subreaper inside an async runtime leaves zombies. So the daemon starts one
-//! keeper (the same binary, hidden subcommand, one thread, no async runtime), and the keeper
-//! starts, watches, reaps and ends everything else.
+//! keeper (the same binary, hidden subcommand, no async runtime; one thread does everything, a second
+//! one only rotates log files), and the keeper starts, watches, reaps and ends everything else.
 //!
 //! Words: a *run* is one execution of one command; its *main process* is what the command became;
 //! a *stray* is a descendant that left the run's process group and was re-parented to the keeper.

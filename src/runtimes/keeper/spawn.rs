@@ -1,6 +1,7 @@
 //! Begins one run: everything that can be wrong is told apart before or by the `exec`.
 //!
-//! The keeper has one thread, so it enters the working directory itself before it forks: the
+//! No other thread of the keeper uses relative paths, so it enters the working directory itself before
+//! it forks: the
 //! errors of the directory, of the program and of the `exec` cannot be mistaken for each other,
 //! and a relative program is looked up where the child would.
 

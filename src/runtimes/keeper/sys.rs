@@ -76,8 +76,8 @@ pub(super) fn prepare_child(command: &mut Command, umask: Option<Mode>) {
         }
         Ok(())
     };
-    // SAFETY: the closure makes async-signal-safe system calls only and allocates nothing; besides,
-    // the keeper has a single thread, so no lock can be held by another one at the fork.
+    // SAFETY: the closure makes async-signal-safe system calls only, allocates nothing and takes no
+    // lock, so what the keeper's other thread did at the fork does not matter.
     unsafe { command.pre_exec(prepare) };
 }
 

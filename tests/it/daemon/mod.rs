@@ -37,10 +37,11 @@ pub(crate) fn pid_of(agent: &Value) -> u32 {
 pub(crate) async fn embedded_client(daemon: &Daemon) -> async_nats::Client {
     let file = daemon.state_dir().join("nats.json");
     let address: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    let field = |name: &str| address[name].as_str().unwrap_or_default().to_owned();
-    let options =
-        async_nats::ConnectOptions::with_user_and_password(field("user"), field("password"));
-    options.connect(field("url")).await.unwrap()
+    let url = address["url"].as_str().unwrap();
+    let (user, place) = url.trim_start_matches("nats://").split_once('@').unwrap();
+    let (user, password) = user.split_once(':').unwrap();
+    let options = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
+    options.connect(place).await.unwrap()
 }
 
 /// All stored messages of a stream, parsed, in order.

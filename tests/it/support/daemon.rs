@@ -83,8 +83,8 @@ impl Daemon {
     /// Starts the daemon and does not wait.
     pub(crate) fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.command(&["up", "-f"]);
-        command.arg(&self.config).args(&self.arguments);
+        let mut command = self.command(&["up", "-f", self.config.to_str().unwrap()]);
+        command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
