@@ -15,6 +15,7 @@
 mod support;
 
 mod layers;
+mod readme;
 mod tidy;
 
 mod ractor_facts;
