@@ -87,9 +87,25 @@ impl Announcer {
         why.clone_into(&mut trail.because);
     }
 
-    /// Why the child is as it is, in words.
-    pub(crate) fn because(&self, child: &ChildName) -> String {
-        self.trails.get(child).map(|trail| trail.because.clone()).unwrap_or_default()
+    /// Why the child is in this state, in words.
+    pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
+        let Some(trail) = self.trails.get(child) else { return String::new() };
+        match state {
+            AgentState::Starting | AgentState::Running if trail.outage.is_some() => {
+                format!("restarted; {}", trail.because)
+            }
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Running
+            | AgentState::Degraded
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Probation
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => trail.because.clone(),
+        }
     }
 
     /// Forgets a child.
@@ -301,7 +317,7 @@ impl Announcer {
             agent_type: agent_type.unwrap_or_else(crate::protocol::id::AgentTypeName::unknown),
             old_state: old,
             new_state: new,
-            reason: trail.map(|trail| trail.because.clone()).unwrap_or_default(),
+            reason: self.reason(about.name, new),
             pid,
             generation: about.generation,
             exit: trail.and_then(|trail| trail.exit).filter(|_| pid.is_none()),

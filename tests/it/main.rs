@@ -37,3 +37,4 @@ mod streams;
 
 mod cli;
 mod daemon;
+mod examples;

@@ -29,7 +29,7 @@ use crate::logic::restart::{
     Action, Call, CallId, ChildView, Input, Reply, StartOutcome, Supervisor,
 };
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::fact::{HealthMetrics, HealthReported, StateChange};
+use crate::protocol::fact::StateChange;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind, SupervisorSpec};
 use crate::protocol::status::{AgentState, HealthStatus, HealthView};
@@ -384,25 +384,6 @@ impl Shell {
             lock(&self.tree).children.push(node);
         }
         self.show_children();
-    }
-
-    fn on_measured(&mut self, child: &ChildName, generation: Generation, metrics: HealthMetrics) {
-        let Some(agent) = self.agent(child) else { return };
-        let status = match self.shown(child) {
-            AgentState::Running => HealthStatus::Healthy,
-            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
-            AgentState::Created
-            | AgentState::Starting
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Parked
-            | AgentState::Stopped
-            | AgentState::Terminated => return,
-        };
-        self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
-        let report = HealthReported { status, metrics };
-        self.announcer.health(about(child, Some(&agent), generation), report);
     }
 
     fn set_timer(&mut self) {

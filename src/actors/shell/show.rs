@@ -8,11 +8,36 @@ use crate::actors::tree::{Body, Node, lock};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle;
 use crate::logic::restart::{ChildView, Phase};
-use crate::protocol::id::ChildName;
+use crate::protocol::fact::{HealthMetrics, HealthReported};
+use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind};
-use crate::protocol::status::{AgentState, CircuitState, HealthView};
+use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView};
 
 impl Shell {
+    pub(in crate::actors::shell) fn on_measured(
+        &mut self,
+        child: &ChildName,
+        generation: Generation,
+        metrics: HealthMetrics,
+    ) {
+        let Some(agent) = self.agent(child) else { return };
+        let status = match self.shown(child) {
+            AgentState::Running => HealthStatus::Healthy,
+            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => return,
+        };
+        self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
+        let report = HealthReported { status, metrics };
+        self.announcer.health(about(child, Some(&agent), generation), report);
+    }
+
     /// Compares the touched children with the board and tells what changed.
     pub(in crate::actors::shell) fn show(&mut self, touched: &BTreeSet<ChildName>) {
         for child in touched {
@@ -27,7 +52,7 @@ impl Shell {
         let Some(entry) = self.ports.board.get(child) else { return };
         let now = self.now();
         let new = self.state_of(view);
-        let reason = self.announcer.because(child);
+        let reason = self.announcer.reason(child, new);
         let changed = entry.state != new;
         let since = if changed { self.ports.clock.now() } else { entry.since };
         self.ports.board.update(child, |entry| {
@@ -67,7 +92,7 @@ impl Shell {
             return;
         }
         let since = self.ports.clock.now();
-        let reason = self.announcer.because(child);
+        let reason = self.announcer.reason(child, AgentState::Terminated);
         self.ports.board.update(child, |entry| {
             entry.state = AgentState::Terminated;
             entry.since = since;
