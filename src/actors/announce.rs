@@ -211,7 +211,7 @@ impl Announcer {
         let trail = self.trail(about.name);
         trail.cause = Some(id);
         if let Some(text) = circuit_text(to, record.reason) {
-            trail.because = if trail.because.is_empty() {
+            trail.because = if trail.because.is_empty() || record.reason == Reason::Requested {
                 text.to_owned()
             } else {
                 format!("{text}; last: {}", last_of(&trail.because))

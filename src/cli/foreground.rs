@@ -80,8 +80,7 @@ pub(crate) fn run(
     arguments: &RunArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let program = arguments.command.first().map(String::as_str).unwrap_or_default();
-    let agent_type = type_name(program)?;
+    let agent_type = type_name(namesake(&arguments.command))?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => agent_name(&agent_type)?,
@@ -274,6 +273,22 @@ fn where_it_is(config: &Config, common: &Common) -> String {
     }
 }
 
+/// The word of a command line that it is known by: its program, or, when that is an interpreter,
+/// its script.
+fn namesake(command: &[String]) -> &str {
+    const INTERPRETERS: [&str; 9] =
+        ["python", "python3", "node", "deno", "bun", "ruby", "perl", "sh", "bash"];
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    let file = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match command.get(1) {
+        Some(script) if INTERPRETERS.contains(&file) && !script.starts_with('-') => {
+            let stem = Path::new(script).file_stem().and_then(|stem| stem.to_str());
+            stem.unwrap_or(program)
+        }
+        Some(_) | None => program,
+    }
+}
+
 /// A type's name from a program's: `./my.agent.sh` gives `my-agent-sh`.
 fn type_name(program: &str) -> Result<AgentTypeName, Failure> {
     let file = Path::new(program).file_name().map(|name| name.to_string_lossy());
@@ -322,6 +337,16 @@ mod tests {
             ("NOTIFY_SOCKET", "/run/x"),
         ];
         Environment::of(variables).with_current_dir("/srv")
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_own_name() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(namesake(&words("python3 my_agent.py --fast")), "my_agent");
+        assert_eq!(namesake(&words("/usr/bin/node app/server.js")), "server");
+        assert_eq!(namesake(&words("python3 -m http.server")), "python3");
+        assert_eq!(namesake(&words("sleep 5")), "sleep");
+        assert_eq!(namesake(&words("sh")), "sh");
     }
 
     #[test]
