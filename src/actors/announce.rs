@@ -236,7 +236,8 @@ impl Announcer {
             how,
         };
         let id = self.emit(about, Fact::Recovery(fact), Severity::Info);
-        let stable = format!("recovered after {attempts} restart(s)");
+        let plural = if attempts == 1 { "" } else { "s" };
+        let stable = format!("recovered after {attempts} restart{plural}");
         *self.trail(about.name) = Trail { cause: Some(id), because: stable, ..Trail::default() };
     }
 

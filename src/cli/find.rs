@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::arguments::Common;
 use crate::cli::console::Console;
 use crate::cli::failure::{Failure, Fault};
-use crate::config::{self, Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
+use crate::config::{Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
 use crate::transport::contexts;
 use crate::transport::embedded::{ADDRESS_FILE, read_address};
-use crate::transport::settings::{
-    Auth, ClientCertificate, ConnectSettings, JetStreamApi, Secret, ServerUrl, ServerUrlError,
-    TlsSettings, TlsUse,
-};
+use crate::transport::settings::{ConnectSettings, ServerUrl};
 
 /// Name under which the command line is listed at the server.
 const CLIENT: &str = "provost-cli";
@@ -35,7 +32,7 @@ pub(crate) fn find(
     let config = &loaded.config;
     let mut settings = match (&common.context, &config.nats.target) {
         (Some(name), _) => of_context(name, environment)?,
-        (None, NatsTarget::Servers(servers)) => of_servers(servers, config)?,
+        (None, NatsTarget::Servers(_)) => of_servers(config)?,
         (None, NatsTarget::Embedded) => of_address_files(common, config, environment)?,
     };
     CLIENT.clone_into(&mut settings.name);
@@ -86,7 +83,7 @@ fn load(
     if !files.is_empty() {
         return Config::load(sources(files.to_vec())).map_err(|faults| invalid(&faults));
     }
-    let found = config::default_files(environment);
+    let found = crate::config::default_files(environment);
     let faults = match Config::load(sources(found.clone())) {
         Ok(loaded) => return Ok(loaded),
         Err(faults) => faults,
@@ -128,60 +125,14 @@ fn of_context(name: &str, environment: &Environment) -> Result<ConnectSettings, 
     contexts::load(&folder, Some(name)).map_err(|error| unusable().caused_by(&error))
 }
 
-fn of_servers(servers: &[config::ServerUrl], config: &Config) -> Result<ConnectSettings, Failure> {
-    let parsed: Result<Vec<ServerUrl>, ServerUrlError> =
-        servers.iter().map(|server| server.reveal().parse()).collect();
-    let servers = parsed.map_err(|error| {
+fn of_servers(config: &Config) -> Result<ConnectSettings, Failure> {
+    let settings = ConnectSettings::of(config).map_err(|error| {
         Failure::new(Fault::Usage, "the address of the NATS server cannot be read", "correct it")
             .caused_by(&error)
     })?;
-    let nats = &config.nats;
-    Ok(ConnectSettings {
-        servers,
-        auth: auth(&nats.auth),
-        tls: tls(&nats.tls),
-        timeout: nats.timeout,
-        reconnect_wait: nats.reconnect_wait,
-        ping_interval: nats.ping_interval,
-        max_pings_out: nats.max_pings_out,
-        inbox_prefix: nats.inbox_prefix.clone(),
-        jetstream: match &nats.jetstream {
-            config::JetStreamApi::Default => JetStreamApi::Default,
-            config::JetStreamApi::Domain(domain) => JetStreamApi::Domain(domain.clone()),
-            config::JetStreamApi::Prefix(prefix) => JetStreamApi::Prefix(prefix.clone()),
-        },
-        ..ConnectSettings::default()
-    })
-}
-
-fn auth(auth: &config::NatsAuth) -> Auth {
-    use crate::config::NatsAuth;
-
-    let secret = |secret: &config::Secret| Secret::new(secret.reveal());
-    match auth {
-        NatsAuth::None => Auth::None,
-        NatsAuth::UserPassword { user, password } => {
-            Auth::UserPassword { user: user.clone(), password: secret(password) }
-        }
-        NatsAuth::Token(token) => Auth::Token(secret(token)),
-        NatsAuth::NKey(seed) => Auth::NKey(secret(seed)),
-        NatsAuth::NKeyFile(path) => Auth::NKeyFile(path.clone()),
-        NatsAuth::CredentialsFile(path) => Auth::CredentialsFile(path.clone()),
-    }
-}
-
-fn tls(tls: &config::NatsTls) -> TlsSettings {
-    let client = tls.client.as_ref();
-    TlsSettings {
-        ca: tls.ca.clone(),
-        client: client
-            .map(|(cert, key)| ClientCertificate { cert: cert.clone(), key: key.clone() }),
-        wanted: match tls.wanted {
-            config::TlsUse::AsServerAsks => TlsUse::AsServerAsks,
-            config::TlsUse::Required => TlsUse::Required,
-            config::TlsUse::First => TlsUse::First,
-        },
-    }
+    // A command asks once: it does not wait for a server to come back.
+    let ConnectSettings { name, prefix, max_reconnect, .. } = ConnectSettings::default();
+    Ok(ConnectSettings { name, prefix, max_reconnect, ..settings })
 }
 
 /// Looks into the configured state folder, then, if no flag named it, into the user's.
