@@ -87,6 +87,18 @@ impl Announcer {
         why.clone_into(&mut trail.because);
     }
 
+    /// A start that somebody asked for has failed.
+    pub(crate) fn start_refused(&mut self, child: &ChildName, why: String) {
+        let trail = self.trail(child);
+        trail.by_hand = false;
+        trail.because = why;
+    }
+
+    /// Whether the child's run, if one ended, ended because somebody asked for it.
+    pub(crate) fn was_asked(&self, child: &ChildName) -> bool {
+        self.trails.get(child).is_some_and(|trail| trail.by_hand && trail.exit.is_none())
+    }
+
     /// Why the child is in this state, in words.
     pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
         let Some(trail) = self.trails.get(child) else { return String::new() };

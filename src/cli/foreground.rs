@@ -24,8 +24,9 @@ use crate::protocol::spec::OnDaemonExit;
 /// Variable that says what is logged.
 const LOG_VARIABLE: &str = "PROVOST_LOG";
 
-/// What is logged when nobody says so.
-const LOG_DEFAULT: &str = "warn";
+/// What is logged when nobody says so. The NATS client tells on its own of every attempt; what
+/// matters of it we say ourselves.
+const LOG_DEFAULT: &str = "warn,async_nats=off";
 
 /// Variables of the shell that a program under `provost run` does not get: they are meant for
 /// provost itself, or for whoever started it.

@@ -363,10 +363,11 @@ impl Shell {
         let pending = self.calls.remove(&call)?;
         let done = !matches!(reply, Reply::Refused(_));
         if let Some(added) = pending.added {
-            if done {
-                self.keep_added(&added);
-            } else if self.view(&added).is_none() {
-                self.forget(&added);
+            match &reply {
+                Reply::Ok | Reply::Undefined => self.keep_added(&added),
+                Reply::Refused(refusal) => {
+                    self.announcer.start_refused(&added, refusal.to_string());
+                }
             }
             touched.insert(added);
         }

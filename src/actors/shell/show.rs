@@ -85,16 +85,19 @@ impl Shell {
         }
     }
 
-    /// A child that the machine no longer knows: it ended for good.
+    /// A child that the machine no longer knows: it ended for good, or, when somebody asked for
+    /// that, until somebody starts it again.
     pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
         let Some(entry) = self.ports.board.get(child) else { return };
         if entry.state == AgentState::Terminated || !self.bodies.contains_key(child) {
             return;
         }
+        let asked = self.announcer.was_asked(child);
+        let state = if asked { AgentState::Stopped } else { AgentState::Terminated };
         let since = self.ports.clock.now();
-        let reason = self.announcer.reason(child, AgentState::Terminated);
+        let reason = self.announcer.reason(child, state);
         self.ports.board.update(child, |entry| {
-            entry.state = AgentState::Terminated;
+            entry.state = state;
             entry.since = since;
             entry.reason = reason;
             entry.pid = None;
@@ -103,7 +106,7 @@ impl Shell {
         });
         let agent = self.agent(child);
         let about = about(child, agent.as_deref(), entry.generation);
-        self.announcer.state_changed(about, entry.state, AgentState::Terminated, None);
+        self.announcer.state_changed(about, entry.state, state, None);
         self.drop_body(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()

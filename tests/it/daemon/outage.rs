@@ -128,6 +128,13 @@ env = { PROVOST_TEST_MARK = "{mark}" }
     assert_eq!(seen["data"]["new_state"], "terminated");
     assert_eq!(seen["data"]["exit"]["signal"], 9);
     assert!(daemon.cli(&["spawn", "worker", "--name", "w2"]).status.success());
+    assert!(daemon.cli(&["stop", "w2"]).status.success());
+    assert_eq!(daemon.agent("w2").unwrap()["state"], "stopped");
+    for name in ["w1", "w2"] {
+        assert!(daemon.cli(&["resume", name]).status.success(), "{name}");
+        let again = daemon.wait_state(name, "running");
+        assert_eq!(again["generation"], 2, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
