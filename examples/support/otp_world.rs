@@ -34,6 +34,9 @@ use otp_words::{
 /// What is wrong with a scenario itself.
 pub(crate) type Fault = String;
 
+/// More starts of one child than any limit allows.
+const TRIES_MAX: usize = 1000;
+
 /// Number of a process; never used again.
 type Pid = usize;
 
@@ -356,6 +359,9 @@ impl World {
         generation: Generation,
     ) -> Result<(Begun, Option<Pid>), Fault> {
         let id = text(spec, "id")?.to_owned();
+        if self.tries.get(&id).is_some_and(|tries| TRIES_MAX < *tries) {
+            return Err(format!("{id} is started without end"));
+        }
         match self.plan(&id, spec) {
             'x' => {
                 self.log(format!("fail {id}:boom"));

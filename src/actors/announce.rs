@@ -82,13 +82,42 @@ impl Announcer {
     pub(crate) fn requested(&mut self, child: &ChildName, why: &str) {
         let trail = self.trail(child);
         trail.cause = None;
+        trail.exit = None;
         trail.by_hand = true;
         why.clone_into(&mut trail.because);
     }
 
-    /// Why the child is as it is, in words.
-    pub(crate) fn because(&self, child: &ChildName) -> String {
-        self.trails.get(child).map(|trail| trail.because.clone()).unwrap_or_default()
+    /// A start that somebody asked for has failed.
+    pub(crate) fn start_refused(&mut self, child: &ChildName, why: String) {
+        let trail = self.trail(child);
+        trail.by_hand = false;
+        trail.because = why;
+    }
+
+    /// Whether the child's run, if one ended, ended because somebody asked for it.
+    pub(crate) fn was_asked(&self, child: &ChildName) -> bool {
+        self.trails.get(child).is_some_and(|trail| trail.by_hand && trail.exit.is_none())
+    }
+
+    /// Why the child is in this state, in words.
+    pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
+        let Some(trail) = self.trails.get(child) else { return String::new() };
+        match state {
+            AgentState::Starting | AgentState::Running if trail.outage.is_some() => {
+                format!("restarted; {}", trail.because)
+            }
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Running
+            | AgentState::Degraded
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Probation
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => trail.because.clone(),
+        }
     }
 
     /// Forgets a child.
@@ -194,7 +223,7 @@ impl Announcer {
         let trail = self.trail(about.name);
         trail.cause = Some(id);
         if let Some(text) = circuit_text(to, record.reason) {
-            trail.because = if trail.because.is_empty() {
+            trail.because = if trail.because.is_empty() || record.reason == Reason::Requested {
                 text.to_owned()
             } else {
                 format!("{text}; last: {}", last_of(&trail.because))
@@ -219,7 +248,8 @@ impl Announcer {
             how,
         };
         let id = self.emit(about, Fact::Recovery(fact), Severity::Info);
-        let stable = format!("recovered after {attempts} restart(s)");
+        let plural = if attempts == 1 { "" } else { "s" };
+        let stable = format!("recovered after {attempts} restart{plural}");
         *self.trail(about.name) = Trail { cause: Some(id), because: stable, ..Trail::default() };
     }
 
@@ -300,7 +330,7 @@ impl Announcer {
             agent_type: agent_type.unwrap_or_else(crate::protocol::id::AgentTypeName::unknown),
             old_state: old,
             new_state: new,
-            reason: trail.map(|trail| trail.because.clone()).unwrap_or_default(),
+            reason: self.reason(about.name, new),
             pid,
             generation: about.generation,
             exit: trail.and_then(|trail| trail.exit).filter(|_| pid.is_none()),

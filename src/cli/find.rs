@@ -4,29 +4,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::Common;
+use crate::cli::console::Console;
 use crate::cli::failure::{Failure, Fault};
-use crate::config::{self, Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
+use crate::config::{Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
 use crate::transport::contexts;
 use crate::transport::embedded::{ADDRESS_FILE, read_address};
-use crate::transport::settings::{
-    Auth, ClientCertificate, ConnectSettings, JetStreamApi, Secret, ServerUrl, ServerUrlError,
-    TlsSettings, TlsUse,
-};
+use crate::transport::settings::{ConnectSettings, ServerUrl};
 
 /// Name under which the command line is listed at the server.
 const CLIENT: &str = "provost-cli";
 
 /// Variable that sets `provost.subject_prefix`.
 const PREFIX_VARIABLE: &str = "PROVOST__PROVOST__SUBJECT_PREFIX";
-
-/// Where the daemon is.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    /// How to reach its NATS server.
-    pub(crate) settings: ConnectSettings,
-    /// What the user should know about the way it was found.
-    pub(crate) warnings: Vec<String>,
-}
 
 /// Finds the daemon.
 ///
@@ -37,13 +26,13 @@ pub(crate) fn find(
     common: &Common,
     files: &[PathBuf],
     environment: &Environment,
-) -> Result<Found, Failure> {
-    let mut warnings = Vec::new();
-    let loaded = load(common, files, environment, &mut warnings)?;
+    console: &mut Console,
+) -> Result<ConnectSettings, Failure> {
+    let loaded = load(common, files, environment, console)?;
     let config = &loaded.config;
     let mut settings = match (&common.context, &config.nats.target) {
         (Some(name), _) => of_context(name, environment)?,
-        (None, NatsTarget::Servers(servers)) => of_servers(servers, config)?,
+        (None, NatsTarget::Servers(_)) => of_servers(config)?,
         (None, NatsTarget::Embedded) => of_address_files(common, config, environment)?,
     };
     CLIENT.clone_into(&mut settings.name);
@@ -51,7 +40,7 @@ pub(crate) fn find(
     if let Some(timeout) = common.timeout {
         settings.timeout = settings.timeout.min(timeout);
     }
-    Ok(Found { settings, warnings })
+    Ok(settings)
 }
 
 /// The overrides that flags are.
@@ -82,7 +71,7 @@ fn load(
     common: &Common,
     files: &[PathBuf],
     environment: &Environment,
-    warnings: &mut Vec<String>,
+    console: &mut Console,
 ) -> Result<Loaded, Failure> {
     // A context is read below; here it would only add to what the files say.
     let without_context = Common { context: None, ..common.clone() };
@@ -94,7 +83,7 @@ fn load(
     if !files.is_empty() {
         return Config::load(sources(files.to_vec())).map_err(|faults| invalid(&faults));
     }
-    let found = config::default_files(environment);
+    let found = crate::config::default_files(environment);
     let faults = match Config::load(sources(found.clone())) {
         Ok(loaded) => return Ok(loaded),
         Err(faults) => faults,
@@ -102,7 +91,7 @@ fn load(
     // Nobody named that file: its faults must not keep us from a daemon that runs.
     let loaded = Config::load(sources(Vec::new())).ok().ok_or_else(|| invalid(&faults))?;
     let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
-    warnings.push(format!(
+    console.warn(&format!(
         "{} has faults and was left out when looking for the daemon; \
          provost config validate tells them",
         names.join(", ")
@@ -136,60 +125,14 @@ fn of_context(name: &str, environment: &Environment) -> Result<ConnectSettings, 
     contexts::load(&folder, Some(name)).map_err(|error| unusable().caused_by(&error))
 }
 
-fn of_servers(servers: &[config::ServerUrl], config: &Config) -> Result<ConnectSettings, Failure> {
-    let parsed: Result<Vec<ServerUrl>, ServerUrlError> =
-        servers.iter().map(|server| server.reveal().parse()).collect();
-    let servers = parsed.map_err(|error| {
+fn of_servers(config: &Config) -> Result<ConnectSettings, Failure> {
+    let settings = ConnectSettings::of(config).map_err(|error| {
         Failure::new(Fault::Usage, "the address of the NATS server cannot be read", "correct it")
             .caused_by(&error)
     })?;
-    let nats = &config.nats;
-    Ok(ConnectSettings {
-        servers,
-        auth: auth(&nats.auth),
-        tls: tls(&nats.tls),
-        timeout: nats.timeout,
-        reconnect_wait: nats.reconnect_wait,
-        ping_interval: nats.ping_interval,
-        max_pings_out: nats.max_pings_out,
-        inbox_prefix: nats.inbox_prefix.clone(),
-        jetstream: match &nats.jetstream {
-            config::JetStreamApi::Default => JetStreamApi::Default,
-            config::JetStreamApi::Domain(domain) => JetStreamApi::Domain(domain.clone()),
-            config::JetStreamApi::Prefix(prefix) => JetStreamApi::Prefix(prefix.clone()),
-        },
-        ..ConnectSettings::default()
-    })
-}
-
-fn auth(auth: &config::NatsAuth) -> Auth {
-    use crate::config::NatsAuth;
-
-    let secret = |secret: &config::Secret| Secret::new(secret.reveal());
-    match auth {
-        NatsAuth::None => Auth::None,
-        NatsAuth::UserPassword { user, password } => {
-            Auth::UserPassword { user: user.clone(), password: secret(password) }
-        }
-        NatsAuth::Token(token) => Auth::Token(secret(token)),
-        NatsAuth::NKey(seed) => Auth::NKey(secret(seed)),
-        NatsAuth::NKeyFile(path) => Auth::NKeyFile(path.clone()),
-        NatsAuth::CredentialsFile(path) => Auth::CredentialsFile(path.clone()),
-    }
-}
-
-fn tls(tls: &config::NatsTls) -> TlsSettings {
-    let client = tls.client.as_ref();
-    TlsSettings {
-        ca: tls.ca.clone(),
-        client: client
-            .map(|(cert, key)| ClientCertificate { cert: cert.clone(), key: key.clone() }),
-        wanted: match tls.wanted {
-            config::TlsUse::AsServerAsks => TlsUse::AsServerAsks,
-            config::TlsUse::Required => TlsUse::Required,
-            config::TlsUse::First => TlsUse::First,
-        },
-    }
+    // A command asks once: it does not wait for a server to come back.
+    let ConnectSettings { name, prefix, max_reconnect, .. } = ConnectSettings::default();
+    Ok(ConnectSettings { name, prefix, max_reconnect, ..settings })
 }
 
 /// Looks into the configured state folder, then, if no flag named it, into the user's.

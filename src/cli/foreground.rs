@@ -24,8 +24,9 @@ use crate::protocol::spec::OnDaemonExit;
 /// Variable that says what is logged.
 const LOG_VARIABLE: &str = "PROVOST_LOG";
 
-/// What is logged when nobody says so.
-const LOG_DEFAULT: &str = "warn";
+/// What is logged when nobody says so. The NATS client tells on its own of every attempt; what
+/// matters of it we say ourselves.
+const LOG_DEFAULT: &str = "warn,async_nats=off";
 
 /// Variables of the shell that a program under `provost run` does not get: they are meant for
 /// provost itself, or for whoever started it.
@@ -80,8 +81,7 @@ pub(crate) fn run(
     arguments: &RunArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let program = arguments.command.first().map(String::as_str).unwrap_or_default();
-    let agent_type = type_name(program)?;
+    let agent_type = type_name(namesake(&arguments.command))?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => agent_name(&agent_type)?,
@@ -274,6 +274,22 @@ fn where_it_is(config: &Config, common: &Common) -> String {
     }
 }
 
+/// The word of a command line that it is known by: its program, or, when that is an interpreter,
+/// its script.
+fn namesake(command: &[String]) -> &str {
+    const INTERPRETERS: [&str; 9] =
+        ["python", "python3", "node", "deno", "bun", "ruby", "perl", "sh", "bash"];
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    let file = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match command.get(1) {
+        Some(script) if INTERPRETERS.contains(&file) && !script.starts_with('-') => {
+            let stem = Path::new(script).file_stem().and_then(|stem| stem.to_str());
+            stem.unwrap_or(program)
+        }
+        Some(_) | None => program,
+    }
+}
+
 /// A type's name from a program's: `./my.agent.sh` gives `my-agent-sh`.
 fn type_name(program: &str) -> Result<AgentTypeName, Failure> {
     let file = Path::new(program).file_name().map(|name| name.to_string_lossy());
@@ -314,7 +330,7 @@ mod tests {
 
     fn environment() -> Environment {
         let variables = [
-            ("HOME", "/home/alice"),
+            ("HOME", "/srv/alice"),
             ("PATH", "/bin"),
             ("API_KEY", "s3cret"),
             ("NATS_SOMETHING", "x"),
@@ -322,6 +338,16 @@ mod tests {
             ("NOTIFY_SOCKET", "/run/x"),
         ];
         Environment::of(variables).with_current_dir("/srv")
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_own_name() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(namesake(&words("python3 my_agent.py --fast")), "my_agent");
+        assert_eq!(namesake(&words("/usr/bin/node app/server.js")), "server");
+        assert_eq!(namesake(&words("python3 -m http.server")), "python3");
+        assert_eq!(namesake(&words("sleep 5")), "sleep");
+        assert_eq!(namesake(&words("sh")), "sh");
     }
 
     #[test]
@@ -357,7 +383,7 @@ mod tests {
         assert_eq!(names, ["A", "API_KEY", "HOME", "PATH"]);
         assert!(declared.env.values().all(|value| value.secret));
         let expected =
-            format!("/home/alice/.local/state/provost/run/worker-1-{}", std::process::id());
+            format!("/srv/alice/.local/state/provost/run/worker-1-{}", std::process::id());
         assert_eq!(config.provost.state_dir, Path::new(&expected));
         assert_eq!(where_it_is(config, &common), format!("--state-dir {expected}"));
     }

@@ -175,17 +175,14 @@ fn with_daemon(
     verb: Verb,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let found = find::find(common, files_of(&verb), environment)?;
-    for warning in &found.warnings {
-        console.warn(warning);
-    }
+    let settings = find::find(common, files_of(&verb), environment, console)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::new(Fault::OutputFailed, "no runtime can be started", "check ulimit -n")
             .caused_by(&error)
     })?;
     let asking = async {
-        let client = NatsClient::open(&found.settings).await?;
+        let client = NatsClient::open(&settings).await?;
         let mut session = Session {
             client: &client,
             console: Console::of_process(common.color),

@@ -87,12 +87,14 @@ impl NatsClient {
         match self.connection.jetstream().get_stream(&name).await {
             Ok(stream) => Ok(Some(stream)),
             Err(error) => match error.kind() {
-                // No such stream, or no JetStream at all: nothing is stored.
+                // No such stream, or JetStream says that we have none: nothing is stored.
                 GetStreamErrorKind::JetStream(_) => Ok(None),
-                GetStreamErrorKind::Request => {
-                    let away = error.to_string().contains("no responders");
-                    if away { Ok(None) } else { Err(self.unreadable(&name).caused_by(&error)) }
-                }
+                GetStreamErrorKind::Request => match self.connection.require_jetstream().await {
+                    Err(
+                        ConnectError::JetStreamOff { .. } | ConnectError::JetStreamForbidden { .. },
+                    ) => Ok(None),
+                    Ok(()) | Err(_) => Err(self.unreadable(&name).caused_by(&error)),
+                },
                 GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
                     Err(self.unreadable(&name).caused_by(&error))
                 }
@@ -131,7 +133,7 @@ impl Client for NatsClient {
     fn stored(&self, wanted: Stored) -> BoxFuture<'_, Result<Option<Box<dyn Feed>>, Failure>> {
         Box::pin(async move {
             let Some(stream) = self.stream().await? else { return Ok(None) };
-            let mut feed = StoredFeed::new(stream, wanted, self.connection.url().to_owned());
+            let mut feed = StoredFeed::new(stream, wanted, self.connection.clone());
             feed.consume().await?;
             let feed: Box<dyn Feed> = Box::new(feed);
             Ok(Some(feed))
@@ -176,7 +178,7 @@ fn lost(url: &str) -> Failure {
 struct StoredFeed {
     stream: Stream,
     wanted: Stored,
-    url: String,
+    connection: Connection,
     consumer: Option<Consumer<pull::Config>>,
     /// Sequence of the last event seen; 0 before the first.
     last: u64,
@@ -186,9 +188,9 @@ struct StoredFeed {
 }
 
 impl StoredFeed {
-    fn new(stream: Stream, wanted: Stored, url: String) -> Self {
+    fn new(stream: Stream, wanted: Stored, connection: Connection) -> Self {
         let ready = VecDeque::with_capacity(BATCH_EVENTS);
-        Self { stream, wanted, url, consumer: None, last: 0, pending: 0, ready }
+        Self { stream, wanted, connection, consumer: None, last: 0, pending: 0, ready }
     }
 
     /// Makes a consumer that begins behind the last event seen.
@@ -203,7 +205,7 @@ impl StoredFeed {
             ..pull::Config::default()
         };
         let consumer = self.stream.create_consumer(config).await.map_err(|error| {
-            let message = format!("the stored events at {} cannot be read", self.url);
+            let message = format!("the stored events at {} cannot be read", self.connection.url());
             let next = "check the permissions of our NATS user and the server's log";
             Failure::new(Fault::NatsUnreachable, message, next).caused_by(&error)
         })?;
@@ -238,6 +240,7 @@ impl StoredFeed {
                 continue;
             };
             tries += 1;
+            // What came before the failure counts.
             self.consumer = None;
             if self.wanted.follow == Follow::No || TRIES_MAX < tries {
                 return Err(failure);
@@ -252,16 +255,28 @@ impl StoredFeed {
             self.consume().await?;
         }
         let Some(consumer) = &self.consumer else { return Ok(()) };
+        let mut link = self.connection.link();
+        let reconnects = link.borrow().reconnects;
         let asked = if self.pending == 0 {
             consumer.batch().max_messages(1).expires(BATCH_WAIT).messages().await
         } else {
             consumer.fetch().max_messages(BATCH_EVENTS).expires(BATCH_WAIT).messages().await
         };
-        let lost = || lost(&self.url);
+        let lost = || lost(self.connection.url());
         let mut batch = asked.map_err(|error| lost().caused_by(&error))?;
         let before = self.pending;
         let mut got = 0;
-        while let Some(message) = batch.next().await {
+        loop {
+            let message = tokio::select! {
+                biased;
+                // Cancel safe: a message stays in its subscription.
+                message = batch.next() => message,
+                // Our question went down with the old connection: ask again instead of waiting.
+                _ = link.wait_for(|link| link.reconnects != reconnects) => {
+                    return Err(lost().because("the connection was made again"));
+                }
+            };
+            let Some(message) = message else { break };
             let message = message.map_err(|error| lost().because(error.to_string()))?;
             got += 1;
             if let Ok(info) = message.info() {

@@ -178,7 +178,10 @@ fn node_line(node: &TreeNode) -> String {
         note(format!("pid {pid}"));
     }
     if 0 < node.restarts {
-        note(format!("{} restarts", node.restarts));
+        note(match node.restarts {
+            1 => "1 restart".to_owned(),
+            restarts => format!("{restarts} restarts"),
+        });
     }
     if node.circuit.state != CircuitState::Closed {
         let color = of_circuit(node.circuit.state);

@@ -77,9 +77,10 @@ impl fmt::Debug for ServerUrl {
 }
 
 /// How to show who we are.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum NatsAuth {
     /// Not at all.
+    #[default]
     None,
     /// User and password.
     UserPassword {

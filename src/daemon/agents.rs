@@ -178,6 +178,27 @@ impl AgentMaker {
         self.entry(&AgentEntry::from_request(request.clone(), name.clone()))
     }
 
+    /// Makes an agent anew that was declared or spawned before.
+    ///
+    /// # Errors
+    ///
+    /// `wrong_state` when nothing is known of it; else as [`AgentMaker::make`].
+    pub fn make_again(&self, name: &ChildName) -> Result<Node, CommandError> {
+        if let Some(entry) = self.config.agents_list.iter().find(|entry| entry.name == *name) {
+            return self.entry(entry);
+        }
+        let spawned = self.registry.spawned_before();
+        let request = spawned.into_iter().find(|(spawned, _)| spawned == name);
+        let (_, request) = request.ok_or_else(|| {
+            CommandError::new(
+                ErrorKind::WrongState,
+                format!("{name} has ended for good"),
+                "spawn a new agent",
+            )
+        })?;
+        self.make(name, &request)
+    }
+
     /// Makes a declared agent.
     ///
     /// # Errors

@@ -83,7 +83,8 @@ impl Plan {
             host: options.environment.host().to_owned(),
             since: clock.now(),
         };
-        let connect = settings::connect(&config)?;
+        let connect = ConnectSettings::of(&config)
+            .map_err(|error| config_error(&format!("nats.url: {error}")))?;
         let slot = ConnectionSlot::new();
         let outbox_settings = settings::outbox(&config, own("outbox")?);
         let outbox = Outbox::open(

@@ -79,6 +79,9 @@ impl EmbeddedService {
                     process.kill();
                     process.exited().await;
                 }
+                if let Err(error) = self.server.forget_address() {
+                    tracing::warn!(%error, "address file stays");
+                }
                 Ok(())
             }
         }

@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{self, Config, Environment, NatsAuth, NatsTarget, StreamSettings as Wanted};
-use crate::daemon::error::DaemonError;
+use crate::config::{self, Config, Environment, StreamSettings as Wanted};
 use crate::logic::severity::Topic;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
 use crate::transport::embedded::{BinarySearch, Durability, EmbeddedSettings};
 use crate::transport::outbox::{self, OutboxSettings, PublishMode};
-use crate::transport::settings::{
-    Auth, ClientCertificate, ConnectSettings, JetStreamApi, Secret, TlsSettings, TlsUse,
-};
 use crate::transport::streams::{
     CoordinationStreams, Storage, StreamProfile, StreamSettings, daemon_streams,
 };
@@ -22,65 +18,6 @@ const SERVER_VARIABLE: &str = "PROVOST_NATS_SERVER";
 
 /// Folder that `make setup` puts tools into, beside the program's own folder or the present one.
 const TOOLS: &str = ".tools/bin";
-
-/// How to connect; without servers when the embedded one is to be used.
-///
-/// # Errors
-///
-/// [`DaemonError::Config`] when an address cannot be used.
-pub fn connect(config: &Config) -> Result<ConnectSettings, DaemonError> {
-    let nats = &config.nats;
-    let servers = match &nats.target {
-        NatsTarget::Embedded => Vec::new(),
-        NatsTarget::Servers(urls) => urls
-            .iter()
-            .map(|url| {
-                let unusable =
-                    |error| DaemonError::Config { message: format!("nats.url: {error}") };
-                url.reveal().parse().map_err(unusable)
-            })
-            .collect::<Result<_, _>>()?,
-    };
-    Ok(ConnectSettings {
-        servers,
-        auth: auth(&nats.auth),
-        tls: TlsSettings {
-            ca: nats.tls.ca.clone(),
-            client: nats.tls.client.clone().map(|(cert, key)| ClientCertificate { cert, key }),
-            wanted: match nats.tls.wanted {
-                config::TlsUse::AsServerAsks => TlsUse::AsServerAsks,
-                config::TlsUse::Required => TlsUse::Required,
-                config::TlsUse::First => TlsUse::First,
-            },
-        },
-        name: format!("provost {}", config.provost.node),
-        prefix: config.provost.subject_prefix.clone(),
-        max_reconnect: nats.max_reconnect,
-        reconnect_wait: nats.reconnect_wait,
-        timeout: nats.timeout,
-        ping_interval: nats.ping_interval,
-        max_pings_out: nats.max_pings_out,
-        inbox_prefix: nats.inbox_prefix.clone(),
-        jetstream: match &nats.jetstream {
-            config::JetStreamApi::Default => JetStreamApi::Default,
-            config::JetStreamApi::Domain(domain) => JetStreamApi::Domain(domain.clone()),
-            config::JetStreamApi::Prefix(prefix) => JetStreamApi::Prefix(prefix.clone()),
-        },
-    })
-}
-
-fn auth(auth: &NatsAuth) -> Auth {
-    match auth {
-        NatsAuth::None => Auth::None,
-        NatsAuth::UserPassword { user, password } => {
-            Auth::UserPassword { user: user.clone(), password: Secret::new(password.reveal()) }
-        }
-        NatsAuth::Token(token) => Auth::Token(Secret::new(token.reveal())),
-        NatsAuth::NKey(seed) => Auth::NKey(Secret::new(seed.reveal())),
-        NatsAuth::NKeyFile(file) => Auth::NKeyFile(file.clone()),
-        NatsAuth::CredentialsFile(file) => Auth::CredentialsFile(file.clone()),
-    }
-}
 
 /// Whether anything that is switched on needs JetStream.
 #[must_use]
@@ -151,14 +88,12 @@ pub fn embedded(config: &Config, environment: &Environment) -> EmbeddedSettings 
     }
     let path = environment.filled("PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(path));
-    let mut settings = EmbeddedSettings::new(
+    let settings = EmbeddedSettings::new(
         config.provost.node.clone(),
         config.provost.state_dir.clone(),
         BinarySearch { explicit, folders },
     );
-    settings.durability = durability(config.nats.durability);
-    settings.contexts = environment.config_home().map(|home| home.join("nats/context"));
-    settings
+    EmbeddedSettings { durability: durability(config.nats.durability), ..settings }
 }
 
 /// How soon the embedded server has messages on disk.

@@ -44,12 +44,15 @@ pub fn state_of(view: &ChildView, health: HealthStatus, intake: Intake) -> Agent
 }
 
 /// Returns the states that may follow a state. A state that lasts no time may be passed over: a
-/// crash with no backoff leads from running to starting.
+/// crash with no backoff leads from running to starting, a start that is given up in the same
+/// moment from anywhere to stopping.
 #[must_use]
 pub fn successors(state: AgentState) -> &'static [AgentState] {
     use AgentState as S;
     match state {
-        S::Created => &[S::Starting, S::Stopped, S::Terminated],
+        S::Created => {
+            &[S::Starting, S::Stopping, S::Backoff, S::Quarantined, S::Stopped, S::Terminated]
+        }
         S::Starting => &[
             S::Running,
             S::Degraded,
@@ -82,8 +85,10 @@ pub fn successors(state: AgentState) -> &'static [AgentState] {
             S::Terminated,
         ],
         S::Stopping => &[S::Starting, S::Backoff, S::Quarantined, S::Stopped, S::Terminated],
-        S::Backoff | S::Parked => &[S::Starting, S::Quarantined, S::Stopped, S::Terminated],
-        S::Quarantined => &[S::Starting, S::Stopped, S::Terminated],
+        S::Backoff | S::Parked => {
+            &[S::Starting, S::Stopping, S::Quarantined, S::Stopped, S::Terminated]
+        }
+        S::Quarantined => &[S::Starting, S::Stopping, S::Stopped, S::Terminated],
         S::Probation => &[
             S::Starting,
             S::Running,
@@ -95,8 +100,8 @@ pub fn successors(state: AgentState) -> &'static [AgentState] {
             S::Stopped,
             S::Terminated,
         ],
-        S::Stopped => &[S::Starting, S::Terminated],
-        S::Terminated => &[S::Starting],
+        S::Stopped => &[S::Starting, S::Stopping, S::Terminated],
+        S::Terminated => &[S::Starting, S::Stopping],
     }
 }
 
@@ -271,17 +276,17 @@ mod tests {
         // Rows are from, columns are to, both in the order of `AgentState::ALL`:
         // cr st ru de sg ba qu pr pa sd te
         let table = [
-            ".x.......xx", // created
+            ".x..xxx..xx", // created
             "..xxxxxxxxx", // starting
             ".x.xxxx.xxx", // running
             ".xx.xxx.xxx", // degraded
             ".x...xx..xx", // stopping
-            ".x....x..xx", // backoff
-            ".x.......xx", // quarantined
+            ".x..x.x..xx", // backoff
+            ".x..x....xx", // quarantined
             ".xxxxxx.xxx", // probation
-            ".x....x..xx", // parked
-            ".x........x", // stopped
-            ".x.........", // terminated
+            ".x..x.x..xx", // parked
+            ".x..x.....x", // stopped
+            ".x..x......", // terminated
         ];
         for (from, row) in AgentState::ALL.into_iter().zip(table) {
             for (to, mark) in AgentState::ALL.into_iter().zip(row.chars()) {

@@ -5,6 +5,7 @@
 //! `_ms`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -355,7 +356,7 @@ pub enum SignalName {
 }
 
 /// One agent, ready to be placed in the tree.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct AgentSpec {
     /// Stable identity.
     pub agent_id: AgentId,
@@ -411,5 +412,18 @@ mod millis {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+impl fmt::Debug for AgentSpec {
+    /// Shows no environment: its values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentSpec")
+            .field("agent_id", &self.agent_id)
+            .field("name", &self.name)
+            .field("agent_type", &self.agent_type)
+            .field("runtime", &self.runtime)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }

@@ -148,6 +148,15 @@ impl EmbeddedServer {
         })
     }
 
+    /// Takes the address file away: the server does not run any more.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::File`] when it cannot be removed.
+    pub fn forget_address(&self) -> Result<(), EmbeddedError> {
+        remove_address(&self.settings.state_dir)
+    }
+
     /// The server that an earlier daemon left running on this store, if there is one; the daemon's
     /// lock is ours, so it is nobody else's.
     #[must_use]

@@ -1,6 +1,6 @@
 //! How to reach a NATS server: addresses, credentials, TLS, times.
 //!
-//! Plain values that the daemon fills from its configuration. Nothing here connects. Credentials
+//! Plain values, made from the configuration or from a NATS context. Nothing here connects. Credentials
 //! never appear in `Debug` or `Display`, and never stay inside an address.
 
 use std::fmt;
@@ -10,31 +10,9 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 
+use crate::config::{Config, NatsTarget, NatsTls};
+pub use crate::config::{JetStreamApi, NatsAuth as Auth, Secret, TlsUse};
 use crate::protocol::subject::SubjectPrefix;
-
-/// Text that must not be shown.
-#[derive(Clone, Default, Eq, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for the one place that sends it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Reasons a text is not a server address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -142,41 +120,6 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// How to show who we are.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Auth {
-    /// Not at all.
-    #[default]
-    None,
-    /// User and password.
-    UserPassword {
-        /// User.
-        user: String,
-        /// Password.
-        password: Secret,
-    },
-    /// Token.
-    Token(Secret),
-    /// Seed of an `NKey`, beginning with `SU`.
-    NKey(Secret),
-    /// File that holds the seed of an `NKey`.
-    NKeyFile(PathBuf),
-    /// Credentials file: a JWT and the seed of its `NKey`.
-    CredentialsFile(PathBuf),
-}
-
-/// Whether the connection must be encrypted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum TlsUse {
-    /// When the server or the address asks for it.
-    #[default]
-    AsServerAsks,
-    /// Always.
-    Required,
-    /// Always, and before the server says anything.
-    First,
-}
-
 /// A client certificate and its key, as PEM files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientCertificate {
@@ -197,16 +140,11 @@ pub struct TlsSettings {
     pub wanted: TlsUse,
 }
 
-/// How JetStream's API is reached.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum JetStreamApi {
-    /// The account's own.
-    #[default]
-    Default,
-    /// That of a domain.
-    Domain(String),
-    /// Under a prefix of its own, as imported from another account.
-    Prefix(String),
+impl TlsSettings {
+    fn of(tls: &NatsTls) -> Self {
+        let client = tls.client.clone().map(|(cert, key)| ClientCertificate { cert, key });
+        Self { ca: tls.ca.clone(), client, wanted: tls.wanted }
+    }
 }
 
 /// Everything needed to connect.
@@ -296,6 +234,35 @@ impl ConnectSettings {
     #[must_use]
     pub fn to(server: ServerUrl) -> Self {
         Self { servers: vec![server], ..Self::default() }
+    }
+
+    /// How the configuration says to connect; without servers when the embedded one is to be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerUrlError`] when an address cannot be used.
+    pub fn of(config: &Config) -> Result<Self, ServerUrlError> {
+        let nats = &config.nats;
+        let servers = match &nats.target {
+            NatsTarget::Embedded => Vec::new(),
+            NatsTarget::Servers(urls) => {
+                urls.iter().map(|url| url.reveal().parse()).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Self {
+            servers,
+            auth: nats.auth.clone(),
+            tls: TlsSettings::of(&nats.tls),
+            name: format!("provost {}", config.provost.node),
+            prefix: config.provost.subject_prefix.clone(),
+            max_reconnect: nats.max_reconnect,
+            reconnect_wait: nats.reconnect_wait,
+            timeout: nats.timeout,
+            ping_interval: nats.ping_interval,
+            max_pings_out: nats.max_pings_out,
+            inbox_prefix: nats.inbox_prefix.clone(),
+            jetstream: nats.jetstream.clone(),
+        })
     }
 
     /// The addresses without credentials, joined by commas.

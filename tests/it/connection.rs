@@ -11,7 +11,7 @@ use provost::transport::streams::{CoordinationStreams, StreamProfile, daemon_str
 use tokio::sync::watch;
 
 use crate::support::eventually;
-use crate::support::nats::{NatsOptions, NatsServer, free_port};
+use crate::support::nats::{NatsOptions, NatsServer, free_port, older_server};
 use crate::support::transport::{Certificates, RunningService, connect, settings, settings_under};
 
 async fn refused(settings: &ConnectSettings) -> ConnectError {
@@ -187,20 +187,12 @@ async fn one_server_of_several_is_enough() {
 
 #[tokio::test]
 async fn an_old_server_is_refused_and_a_new_one_accepted() {
-    // `<path>` of further servers, separated by `:`; the default one is tested everywhere else.
-    let others = std::env::var("PROVOST_NATS_SERVERS").unwrap_or_default();
-    for binary in others.split(':').filter(|path| !path.is_empty()) {
-        let server = NatsServer::with(NatsOptions::default().binary(binary));
-        let version = server.client().await.server_info().version;
-        let numbers: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
-        let opened = Connection::open(&settings(&server)).await;
-        if (2, 12) <= (numbers[0], numbers[1]) {
-            opened.unwrap().require_jetstream().await.unwrap();
-        } else {
-            let text = opened.unwrap_err().to_string();
-            assert!(text.contains(&version) && text.contains("2.12.0 or newer"), "{text}");
-        }
-    }
+    let oldest = NatsServer::with(NatsOptions::default().binary(older_server("2.12.0")));
+    let opened = Connection::open(&settings(&oldest)).await;
+    opened.unwrap().require_jetstream().await.unwrap();
+    let refused = NatsServer::with(NatsOptions::default().binary(older_server("2.11.11")));
+    let text = Connection::open(&settings(&refused)).await.unwrap_err().to_string();
+    assert!(text.contains("2.11.11") && text.contains("2.12.0 or newer"), "{text}");
 }
 
 #[tokio::test]

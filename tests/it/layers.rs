@@ -197,10 +197,20 @@ fn lines() -> Vec<Line> {
     lines
 }
 
-/// Whether a file under `src` holds only tests, by the names that are used for such files.
+/// Whether a file under `src` holds only tests: by its name, or because it or a folder above it is
+/// declared under `#[cfg(test)]`.
 fn is_test_file(path: &str) -> bool {
     let stem = Path::new(path).file_stem().unwrap().to_str().unwrap();
-    stem == "tests" || stem.ends_with("_tests") || path.contains("/tests/")
+    if stem == "tests" || stem.ends_with("_tests") {
+        return true;
+    }
+    let path = Path::new(path);
+    let module = |part: &Path| part.file_stem().unwrap().to_str().unwrap().to_owned();
+    path.ancestors().filter(|part| part.parent().is_some()).any(|part| {
+        let page = source_root().join(part.parent().unwrap()).join("mod.rs");
+        let text = std::fs::read_to_string(page).unwrap_or_default();
+        text.contains(&format!("#[cfg(test)]\nmod {};", module(part)))
+    })
 }
 
 /// Lines of code with their numbers, without comments and without what is compiled for tests.

@@ -15,6 +15,7 @@
 mod support;
 
 mod layers;
+mod readme;
 mod tidy;
 
 mod ractor_facts;
@@ -36,3 +37,4 @@ mod streams;
 
 mod cli;
 mod daemon;
+mod examples;

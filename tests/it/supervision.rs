@@ -69,7 +69,7 @@ impl World {
 
     fn node(&self, spec: ChildSpec, script: Vec<Run>) -> Node {
         let runtime = Scripted::new(spec.name.as_str(), &self.log, script);
-        Node::worker(spec, runtime)
+        Node::worker(spec, Arc::new(runtime))
     }
 
     fn with(mut self, spec: ChildSpec, script: Vec<Run>) -> Self {

@@ -29,7 +29,7 @@ use crate::logic::restart::{
     Action, Call, CallId, ChildView, Input, Reply, StartOutcome, Supervisor,
 };
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::fact::{HealthMetrics, HealthReported, StateChange};
+use crate::protocol::fact::StateChange;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind, SupervisorSpec};
 use crate::protocol::status::{AgentState, HealthStatus, HealthView};
@@ -305,6 +305,9 @@ impl Shell {
 
     /// Stops the children, then ends.
     pub(crate) fn on_halt(&mut self) {
+        for child in self.names() {
+            self.announcer.requested(&child, "its supervisor stops");
+        }
         self.feed(Input::Shutdown, []);
     }
 
@@ -326,6 +329,8 @@ impl Shell {
     }
 
     fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
+        // Whoever is answered must find on the board what the answer says.
+        let mut answers = Vec::new();
         for action in actions {
             match action {
                 Action::Start { child, generation, trial: _ } => {
@@ -336,7 +341,9 @@ impl Shell {
                     self.stop(&child, generation, shutdown);
                     touched.insert(child);
                 }
-                Action::Reply { call, reply } => self.reply(call, reply, &mut touched),
+                Action::Reply { call, reply } => {
+                    answers.extend(self.settle(call, reply, &mut touched));
+                }
                 Action::Note(note) => self.tell(now, *note, &mut touched),
                 Action::Ready => {
                     self.show(&touched);
@@ -344,29 +351,38 @@ impl Shell {
                 }
                 Action::Ended { exit, scope: _ } => {
                     self.show(&touched);
+                    answer(answers);
                     return self.on_ended(exit);
                 }
             }
         }
         self.show(&touched);
+        answer(answers);
         self.set_timer();
     }
 
-    fn reply(&mut self, call: CallId, reply: Reply, touched: &mut BTreeSet<ChildName>) {
-        let Some(pending) = self.calls.remove(&call) else { return };
+    /// Does what follows from an answer, and gives it back with whom to tell.
+    fn settle(
+        &mut self,
+        call: CallId,
+        reply: Reply,
+        touched: &mut BTreeSet<ChildName>,
+    ) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let pending = self.calls.remove(&call)?;
         let done = !matches!(reply, Reply::Refused(_));
         if let Some(added) = pending.added {
-            if done {
-                self.keep_added(&added);
-            } else if self.view(&added).is_none() {
-                self.forget(&added);
+            match &reply {
+                Reply::Ok | Reply::Undefined => self.keep_added(&added),
+                Reply::Refused(refusal) => {
+                    self.announcer.start_refused(&added, refusal.to_string());
+                }
             }
             touched.insert(added);
         }
         if let Some(deleted) = pending.deleted.filter(|_| done) {
             self.forget(&deleted);
         }
-        tell(pending.reply, reply);
+        Some((pending.reply, reply))
     }
 
     fn keep_added(&mut self, added: &ChildName) {
@@ -377,25 +393,6 @@ impl Shell {
             lock(&self.tree).children.push(node);
         }
         self.show_children();
-    }
-
-    fn on_measured(&mut self, child: &ChildName, generation: Generation, metrics: HealthMetrics) {
-        let Some(agent) = self.agent(child) else { return };
-        let status = match self.shown(child) {
-            AgentState::Running => HealthStatus::Healthy,
-            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
-            AgentState::Created
-            | AgentState::Starting
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Parked
-            | AgentState::Stopped
-            | AgentState::Terminated => return,
-        };
-        self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
-        let report = HealthReported { status, metrics };
-        self.announcer.health(about(child, Some(&agent), generation), report);
     }
 
     fn set_timer(&mut self) {
@@ -484,6 +481,12 @@ fn child_of(request: &Call) -> Option<&ChildName> {
         | Call::ResetChild(name)
         | Call::SetCircuit(name, _) => Some(name),
         Call::Pause | Call::Resume => None,
+    }
+}
+
+fn answer(answers: Vec<(oneshot::Sender<Reply>, Reply)>) {
+    for (asker, reply) in answers {
+        tell(asker, reply);
     }
 }
 

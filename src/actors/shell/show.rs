@@ -10,11 +10,36 @@ use crate::actors::tree::{Body, DynamicChildren, Family, Node, lock};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle;
 use crate::logic::restart::{ChildView, Phase, Supervisor};
-use crate::protocol::id::ChildName;
+use crate::protocol::fact::{HealthMetrics, HealthReported};
+use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind};
-use crate::protocol::status::{AgentState, CircuitState, HealthView};
+use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView};
 
 impl Shell {
+    pub(in crate::actors::shell) fn on_measured(
+        &mut self,
+        child: &ChildName,
+        generation: Generation,
+        metrics: HealthMetrics,
+    ) {
+        let Some(agent) = self.agent(child) else { return };
+        let status = match self.shown(child) {
+            AgentState::Running => HealthStatus::Healthy,
+            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => return,
+        };
+        self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
+        let report = HealthReported { status, metrics };
+        self.announcer.health(about(child, Some(&agent), generation), report);
+    }
+
     /// Compares the touched children with the board and tells what changed.
     pub(in crate::actors::shell) fn show(&mut self, touched: &BTreeSet<ChildName>) {
         for child in touched {
@@ -29,7 +54,7 @@ impl Shell {
         let Some(entry) = self.ports.board.get(child) else { return };
         let now = self.now();
         let new = self.state_of(view);
-        let reason = self.announcer.because(child);
+        let reason = self.announcer.reason(child, new);
         let changed = entry.state != new;
         let since = if changed { self.ports.clock.now() } else { entry.since };
         self.ports.board.update(child, |entry| {
@@ -62,16 +87,19 @@ impl Shell {
         }
     }
 
-    /// A child that the machine no longer knows: it ended for good.
+    /// A child that the machine no longer knows: it ended for good, or, when somebody asked for
+    /// that, until somebody starts it again.
     pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
         let Some(entry) = self.ports.board.get(child) else { return };
         if entry.state == AgentState::Terminated || !self.bodies.contains_key(child) {
             return;
         }
+        let asked = self.announcer.was_asked(child);
+        let state = if asked { AgentState::Stopped } else { AgentState::Terminated };
         let since = self.ports.clock.now();
-        let reason = self.announcer.because(child);
+        let reason = self.announcer.reason(child, state);
         self.ports.board.update(child, |entry| {
-            entry.state = AgentState::Terminated;
+            entry.state = state;
             entry.since = since;
             entry.reason = reason;
             entry.pid = None;
@@ -80,7 +108,7 @@ impl Shell {
         });
         let agent = self.agent(child);
         let about = about(child, agent.as_deref(), entry.generation);
-        self.announcer.state_changed(about, entry.state, AgentState::Terminated, None);
+        self.announcer.state_changed(about, entry.state, state, None);
         self.drop_body(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()

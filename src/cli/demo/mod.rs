@@ -8,7 +8,6 @@
 //! over.
 
 pub mod scene;
-pub mod show;
 pub mod tally;
 pub mod watch;
 
@@ -17,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +24,9 @@ use crate::cli::Exit;
 use crate::cli::demo::scene::Scene;
 use crate::cli::demo::tally::Tally;
 use crate::cli::demo::watch::{Watch, WatchError};
+use crate::cli::event_text::{Detail, live_line};
+use crate::protocol::event::Envelope;
+use crate::protocol::fact::Fact;
 
 /// How often the daemon is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -139,16 +142,17 @@ async fn play(scene: &mut Scene, ends: &mut Ends) -> Result<Tally, DemoError> {
     let mut watch = watched.map_err(|error| scene.unreadable(error))?;
     ends.start_the_clock();
     println!("{}", scene.opening());
+    let zone = TimeZone::system();
     let mut told = false;
     loop {
         tokio::select! {
             // Cancel safe: an event that is not handed out stays in the subscription.
             event = watch.next() => {
                 let event = event.map_err(|error| scene.unreadable(error))?;
-                if let Some(line) = show::line(&event) {
-                    println!("{line}");
+                if let Some(line) = live_line(&event, Detail::Brief, &zone) {
+                    anstream::println!("{line}");
                 }
-                if let Some(pid) = show::process_of(&event, "steady").filter(|_| !told) {
+                if let Some(pid) = process_of(&event, "steady").filter(|_| !told) {
                     told = true;
                     println!("{}", scene.what_to_try(pid));
                 }
@@ -159,6 +163,14 @@ async fn play(scene: &mut Scene, ends: &mut Ends) -> Result<Tally, DemoError> {
     }
     watch.count(&mut tally).await.map_err(|error| scene.unreadable(error))?;
     Ok(tally)
+}
+
+/// The process that an event says the agent of this name now runs as.
+fn process_of(event: &Envelope, agent: &str) -> Option<u32> {
+    match Fact::read(&event.event_type, &event.data) {
+        Ok(Some(Fact::AgentStateChanged(change))) if change.name.as_str() == agent => change.pid,
+        _ => None,
+    }
 }
 
 /// What ends a demonstration in order: Ctrl-C, SIGTERM, a closed terminal, or its time.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::actors::tree::Drain;
+use crate::actors::tree::{Drain, TreeError};
 use crate::board::Entry;
 use crate::daemon::handler::refusals::{because, ignore_missing, refused, wrong_state};
 use crate::daemon::handler::{NAME_TRIES_MAX, Outcome, Place, TreeHandler, lock};
 use crate::daemon::logs;
-use crate::logic::restart::Call;
+use crate::logic::restart::{Call, Refusal};
 use crate::protocol::command::{
     AgentRequest, Answer, CommandError, ErrorKind, LogsRequest, SpawnRequest,
 };
@@ -32,6 +32,7 @@ impl TreeHandler {
         self.maker.registry().spawned(&name, &request);
         let started = self.tree.start_child(&self.facts.agents_supervisor, node).await;
         if let Err(error) = started {
+            self.tree.board().remove(&name);
             self.maker.registry().removed(&name);
             return Err(refused(&error, &name));
         }
@@ -95,7 +96,11 @@ impl TreeHandler {
     pub(in crate::daemon::handler) async fn restart(&self, request: &AgentRequest) -> Outcome {
         let entry = self.agent(request)?;
         self.check_mode()?;
-        self.call(&entry.name, Call::BounceChild, because("restarted on request", request)).await
+        let why = because("restarted on request", request);
+        if entry.state.takes_a_place() {
+            return self.call(&entry.name, Call::BounceChild, why).await;
+        }
+        self.start_again(&entry, why).await
     }
 
     pub(in crate::daemon::handler) fn kill(&self, request: &AgentRequest) -> Outcome {
@@ -119,17 +124,31 @@ impl TreeHandler {
     pub(in crate::daemon::handler) async fn resume(&self, request: &AgentRequest) -> Outcome {
         let entry = self.agent(request)?;
         let why = because("resumed", request);
-        if matches!(entry.state, AgentState::Stopped | AgentState::Created) {
+        if !entry.state.takes_a_place() || entry.state == AgentState::Created {
             self.check_mode()?;
-            let place = self.take_back(&entry)?;
-            let outcome = self.call(&entry.name, Call::RestartChild, why).await;
-            drop(place);
-            return outcome;
+            return self.start_again(&entry, why).await;
         }
         self.tree
             .set_draining(&entry.name, Drain::Off, &why)
             .map_err(|error| refused(&error, &entry.name))?;
         self.answer(&entry.name)
+    }
+
+    /// Starts an agent that is down. One that its supervisor has forgotten (a temporary one, or any
+    /// when supervision is off) is made anew from its declaration.
+    async fn start_again(&self, entry: &Entry, why: String) -> Outcome {
+        let _place = self.take_back(entry)?;
+        let name = &entry.name;
+        let again = self.tree.call(name, Call::RestartChild(name.clone()), why).await;
+        match again {
+            Err(TreeError::NotFound(_) | TreeError::Refused(Refusal::NotFound)) => {
+                let node = self.maker.make_again(name)?;
+                let parent = entry.parent.as_ref().unwrap_or(&self.facts.agents_supervisor);
+                self.tree.start_child(parent, node).await.map_err(|error| refused(&error, name))?;
+            }
+            other => other.map_err(|error| refused(&error, name))?,
+        }
+        self.answer(name)
     }
 
     /// A stopped agent that is started again needs a place of the pool again.

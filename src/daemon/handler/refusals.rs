@@ -41,7 +41,7 @@ pub(in crate::daemon::handler) fn stopping() -> CommandError {
 
 pub(in crate::daemon::handler) fn reload_refused() -> CommandError {
     CommandError::new(
-        ErrorKind::Unavailable,
+        ErrorKind::WrongState,
         "reload is not in this version",
         "check the file with `provost config validate`, then restart the daemon",
     )

@@ -127,7 +127,7 @@ impl Supervisor {
                 place,
                 Phase::Created | Phase::Quarantined(_) | Phase::Stopped | Phase::Finished,
             )) => {
-                self.remove(place);
+                self.remove(turn, place);
                 turn.reply(call, Reply::Ok);
             }
         }
@@ -245,14 +245,10 @@ impl Supervisor {
         self.call_waits(place, call);
         match phase {
             Phase::Up(_) => return self.stop(turn, place, StopFor::Quarantine),
-            Phase::Waiting(_) | Phase::Quarantined(_) | Phase::Parked(_) => {
+            Phase::Created | Phase::Waiting(_) | Phase::Quarantined(_) | Phase::Parked(_) => {
                 self.settle(place, Phase::Quarantined(None));
             }
-            Phase::Created
-            | Phase::Starting(_)
-            | Phase::Stopping
-            | Phase::Stopped
-            | Phase::Finished => {}
+            Phase::Starting(_) | Phase::Stopping | Phase::Stopped | Phase::Finished => {}
         }
         self.answer(turn, place, &Reply::Ok);
     }
@@ -280,7 +276,7 @@ impl Supervisor {
     }
 
     /// Whoever waits for a start that will not come is told so.
-    fn disappoint(&mut self, turn: &mut Turn, place: Place) {
+    pub(super) fn disappoint(&mut self, turn: &mut Turn, place: Place) {
         let message = "the child was taken down meanwhile; start it again".to_owned();
         let refusal = Refusal::StartFailed(StartError::Refused { message });
         self.answer(turn, place, &Reply::Refused(refusal));

@@ -152,7 +152,12 @@ impl Child {
         self.spec.restart == RestartType::Temporary
     }
 
-    /// Whether it follows OTP's rules alone.
+    /// Whether it is restarted at once, as by OTP; it never waits for a delay of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        self.circuit.is_none() && self.spec.policy.backoff.initial.is_zero()
+    }
+
+    /// Whether OTP's rules decide whether it is restarted.
     pub(super) fn is_otp(&self) -> bool {
         self.circuit.is_none()
     }

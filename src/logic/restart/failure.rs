@@ -208,7 +208,7 @@ impl Supervisor {
     ) -> Option<Judged> {
         let child = self.children.get(&place)?;
         let start_failed = matches!(failure, Failure::Start(_));
-        if start_failed && child.is_otp() && child.spec.policy.backoff.initial.is_zero() {
+        if start_failed && child.is_plain() {
             return Some(Judged { verdict: Verdict::TryAgain, reason, inputs });
         }
         let (inputs, give_up) = self.count(turn, inputs);
@@ -313,6 +313,7 @@ impl Supervisor {
     /// A group whose member failed to start goes no further, unless its members are independent.
     fn cut_group(&mut self, turn: &mut Turn, within: Within) {
         if within == Within::Group && !self.is_individual() {
+            self.tie_created(turn.now);
             self.end_group(turn);
         }
     }
@@ -336,6 +337,7 @@ impl Supervisor {
         match within {
             Within::Group => {
                 self.tie(place, at);
+                self.tie_created(at);
                 self.wait_tied(at);
                 self.end_group(turn);
             }
@@ -368,7 +370,7 @@ impl Supervisor {
             self.record(place, give_up.reason, inputs, next)
         };
         turn.note(Note::GivingUp { child: child.spec.name.clone(), record });
-        self.forget_run(place);
+        self.forget_run(turn, place);
         let exit = ChildExit::GaveUp {
             restarts: give_up.tally.in_window,
             intensity: give_up.limit.intensity,
@@ -382,8 +384,8 @@ impl Supervisor {
         let queued = self.children.get(&place).filter(|child| {
             matches!(child.phase, Phase::Waiting(_)) && child.retry == Retry::Queued
         });
-        let Some(child) = queued else { return self.rescue_tied(turn) };
-        let counted = !child.is_otp();
+        let Some(child) = queued else { return };
+        let counted = !child.is_plain();
         if self.starts == Starts::Paused {
             self.held.insert(place);
             return;
@@ -398,17 +400,6 @@ impl Supervisor {
             return self.give_up(turn, place, give_up, record);
         }
         self.restart_now(turn, place, None);
-    }
-
-    /// Members of a group that waited for a child which is no longer to be restarted are started
-    /// without it.
-    fn rescue_tied(&mut self, turn: &mut Turn) {
-        if self.pending.is_some() {
-            return;
-        }
-        if let Some(first) = self.tied.first().copied() {
-            self.begin_restart(turn, first, first, None);
-        }
     }
 
     /// Starts a child whose time has come, with its group if the strategy says so.

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::time::Instant;
 
 use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
-use crate::logic::restart::machine::{Mail, Stage, Starts, Supervisor, Turn};
+use crate::logic::restart::machine::{Mail, Stage, Supervisor, Turn};
 use crate::logic::restart::record::at_once;
 use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
 use crate::protocol::decision::{DecisionRecord, Inputs, NextKind, Reason};
@@ -51,35 +51,6 @@ enum Step {
 pub(super) struct End {
     pub(super) exit: ChildExit,
     pub(super) scope: EndScope,
-}
-
-/// The group restart that waits for its delay.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pending {
-    at: Instant,
-    ring: Ring,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ring {
-    Armed,
-    Rung,
-    /// Its time came while starts are paused.
-    Held,
-}
-
-impl Pending {
-    pub(super) fn timer(self) -> Option<Instant> {
-        (self.ring == Ring::Armed).then_some(self.at)
-    }
-
-    pub(super) fn rings(&mut self, now: Instant) -> bool {
-        let due = self.ring == Ring::Armed && self.at <= now;
-        if due {
-            self.ring = Ring::Rung;
-        }
-        due
-    }
 }
 
 /// Whether the loop may go on.
@@ -210,60 +181,6 @@ impl Supervisor {
         turn.note(Note::GroupRestart { cause: child.spec.name.clone(), members, record });
     }
 
-    /// When the pending group restart is due, if this child belongs to it.
-    pub(super) fn joins(&self, place: Place) -> Option<Instant> {
-        let pending = self.pending?;
-        let first = self.tied.first()?;
-        let covers = match self.spec.strategy {
-            Strategy::OneForAll => true,
-            Strategy::RestForOne => *first < place,
-            Strategy::OneForOne | Strategy::SimpleOneForOne => false,
-        };
-        covers.then_some(pending.at)
-    }
-
-    /// The child waits for the group restart.
-    pub(super) fn tie(&mut self, place: Place, at: Instant) {
-        self.clear_timer(place);
-        self.held.remove(&place);
-        let Some(child) = self.children.get_mut(&place) else { return };
-        child.phase = Phase::Waiting(at);
-        child.retry = Retry::Tied;
-        self.tied.insert(place);
-    }
-
-    /// Everything that is tied waits until then.
-    pub(super) fn wait_tied(&mut self, at: Instant) {
-        for place in &self.tied {
-            if let Some(child) = self.children.get_mut(place) {
-                child.phase = Phase::Waiting(at);
-            }
-        }
-        self.pending = Some(Pending { at, ring: Ring::Armed });
-    }
-
-    /// The pending group restart is due.
-    pub(super) fn pending_due(&mut self, turn: &mut Turn) {
-        let Some(pending) = &mut self.pending else { return };
-        if pending.ring == Ring::Armed {
-            return;
-        }
-        if self.starts == Starts::Paused {
-            pending.ring = Ring::Held;
-            return;
-        }
-        self.pending = None;
-        if let Some(cause) = self.tied.first().copied() {
-            let first = self.first_of_group(cause);
-            self.begin_restart(turn, cause, first, None);
-        }
-    }
-
-    /// Whether a group restart is held by a pause.
-    pub(super) fn pending_is_held(&self) -> bool {
-        self.pending.is_some_and(|pending| pending.ring == Ring::Held)
-    }
-
     /// The group operation goes no further.
     pub(super) fn end_group(&mut self, turn: &mut Turn) {
         self.group = None;
@@ -318,15 +235,16 @@ impl Supervisor {
             }
             return;
         }
-        let (phase, otp) = (child.phase, child.is_otp());
+        let (phase, plain) = (child.phase, child.is_plain() && child.retry != Retry::Tied);
         match (phase, &self.group) {
-            _ if child.is_temporary() => self.remove(place),
+            _ if child.is_temporary() => self.remove(turn, place),
+            (Phase::Finished, _) => {}
             (_, Some(Group { what: What::Ending(_), .. })) => self.settle(place, Phase::Stopped),
             (Phase::Waiting(_), Some(Group { what: What::Hold(at), .. })) => {
                 let at = *at;
                 self.tie(place, at);
             }
-            (Phase::Waiting(_), _) if otp => self.settle(place, Phase::Stopped),
+            (Phase::Waiting(_), _) if plain => self.settle(place, Phase::Stopped),
             (Phase::Waiting(_), _) => self.tie(place, turn.now),
             (
                 Phase::Created
@@ -335,8 +253,7 @@ impl Supervisor {
                 | Phase::Stopping
                 | Phase::Quarantined(_)
                 | Phase::Parked(_)
-                | Phase::Stopped
-                | Phase::Finished,
+                | Phase::Stopped,
                 _,
             ) => {}
         }
@@ -394,11 +311,11 @@ impl Supervisor {
     ) {
         let Some(child) = self.children.get(&place) else { return };
         if child.is_temporary() {
-            return self.remove(place);
+            return self.remove(turn, place);
         }
         let at = match self.group.as_ref().map(|group| &group.what) {
             Some(What::Hold(at)) => *at,
-            Some(What::Restart) if !child.is_otp() => turn.now,
+            Some(What::Restart) if !child.is_plain() => turn.now,
             Some(What::Restart | What::Init | What::Ending(_)) | None => {
                 return self.settle(place, Phase::Stopped);
             }
@@ -480,16 +397,16 @@ impl Supervisor {
     fn lay_down(&mut self, cause: Place, now: Instant) {
         let Some(child) = self.children.get(&cause) else { return };
         match child.phase {
-            Phase::Waiting(_) | Phase::Up(_) => {}
+            // Its start has failed, or its run has ended; it is not yet laid down.
+            Phase::Waiting(_) | Phase::Up(_) | Phase::Starting(_) => {}
             Phase::Created
-            | Phase::Starting(_)
             | Phase::Stopping
             | Phase::Quarantined(_)
             | Phase::Parked(_)
             | Phase::Stopped
             | Phase::Finished => return,
         }
-        if child.is_otp() {
+        if child.is_plain() && child.retry != Retry::Tied {
             self.settle(cause, Phase::Stopped);
         } else {
             self.tie(cause, now);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::logic::intensity::Intensity;
 use crate::logic::restart::child::{Child, Health, Place, Retry, Task};
 use crate::logic::restart::generations::Generations;
-use crate::logic::restart::group::{Group, Pending, Progress};
+use crate::logic::restart::group::{Group, Progress};
+use crate::logic::restart::pending::Pending;
 use crate::logic::restart::types::{
     Action, Call, CallId, Input, Note, Phase, Refusal, Reply, SpecFault, StartOutcome,
 };
@@ -239,8 +240,11 @@ impl Supervisor {
             if blocked || self.stage == Stage::New {
                 return;
             }
-            let Some(mail) = self.mailbox.pop_front() else { return };
-            self.handle(turn, mail);
+            match self.mailbox.pop_front() {
+                Some(mail) => self.handle(turn, mail),
+                None if self.tied_are_left() => self.rescue_tied(turn),
+                None => return,
+            }
         }
     }
 
@@ -355,7 +359,8 @@ impl Supervisor {
     }
 
     /// Forgets a child; what waited for it is handled and finds it gone.
-    pub(super) fn remove(&mut self, place: Place) {
+    pub(super) fn remove(&mut self, turn: &mut Turn, place: Place) {
+        self.disappoint(turn, place);
         self.settle(place, Phase::Stopped);
         self.release_waiting(place);
         let Some(child) = self.children.remove(&place) else { return };

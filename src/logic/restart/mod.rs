@@ -44,7 +44,7 @@
 //! * A throttled exit parks the child until the time it named; nothing is counted.
 //!
 //! `types` has the interface, `machine` the mailbox and what drives it, `runs` one child's starts
-//! and ends, `failure` the judgement, `group` the group operations, `calls` what people ask for.
+//! and ends, `failure` the judgement, `group` the group operations, `pending` those that wait, `calls` what people ask for.
 
 mod types;
 
@@ -53,6 +53,7 @@ mod machine;
 mod calls;
 mod failure;
 mod group;
+mod pending;
 mod runs;
 mod stable;
 
@@ -61,6 +62,8 @@ mod generations;
 mod record;
 mod views;
 
+#[cfg(test)]
+mod behaviour;
 #[cfg(test)]
 mod simulation;
 

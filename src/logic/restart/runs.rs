@@ -105,7 +105,7 @@ impl Supervisor {
         self.answer(turn, place, &Reply::Undefined);
         let Some(child) = self.children.get(&place) else { return };
         if child.is_temporary() || self.spec.strategy == Strategy::SimpleOneForOne {
-            self.remove(place);
+            self.remove(turn, place);
         } else {
             self.rest(turn, place, Phase::Stopped);
         }
@@ -120,7 +120,7 @@ impl Supervisor {
         let init = why == StartFor::Group && self.stage == Stage::Starting;
         let otp = self.children.get(&place).is_some_and(Child::is_otp);
         match why {
-            StartFor::Addition => self.remove(place),
+            StartFor::Addition => self.remove(turn, place),
             StartFor::Request => self.rest(turn, place, Phase::Stopped),
             StartFor::Policy => self.failed(turn, place, Failure::Start(error), Within::Single),
             StartFor::Group if init && otp => self.init_failed(turn, place, error),
@@ -188,7 +188,7 @@ impl Supervisor {
     pub(super) fn down_on_request(&mut self, turn: &mut Turn, place: Place) {
         let Some(child) = self.children.get(&place) else { return };
         if child.is_temporary() || self.spec.strategy == Strategy::SimpleOneForOne {
-            self.remove(place);
+            self.remove(turn, place);
         } else {
             self.rest(turn, place, Phase::Stopped);
         }
@@ -287,18 +287,18 @@ impl Supervisor {
                 circuit.close();
             });
         }
-        self.forget_run(place);
+        self.forget_run(turn, place);
         if significance == Significance::Significant {
             self.shut_down_with(turn, (name, place));
         }
     }
 
     /// The run is over; OTP keeps the spec of a child that is neither temporary nor dynamic.
-    pub(super) fn forget_run(&mut self, place: Place) {
+    pub(super) fn forget_run(&mut self, turn: &mut Turn, place: Place) {
         let Some(child) = self.children.get_mut(&place) else { return };
         child.outage = None;
         if child.is_temporary() || self.spec.strategy == Strategy::SimpleOneForOne {
-            self.remove(place);
+            self.remove(turn, place);
         } else {
             self.settle(place, Phase::Finished);
         }

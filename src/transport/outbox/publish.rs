@@ -276,7 +276,7 @@ impl Publisher<'_> {
     async fn publish_now(core: &Core, link: &mut Link, turn: &Turn, event: &Event) -> Outcome {
         // From here on the server may have it, even if this future is dropped.
         core.shared.lock().queue.doubt(turn.seq);
-        let began = super::now();
+        let began = crate::transport::outbox::now();
         let outcome = link.publish(&event.draft).await;
         if matches!(outcome, Outcome::Stored(_)) {
             metrics::event_published(began.elapsed());
@@ -371,7 +371,7 @@ struct Retry {
 impl Retry {
     fn new(settings: &OutboxSettings) -> Self {
         let (initial, max) = (settings.retry_initial, settings.retry_max);
-        Self { began: super::now(), initial, next: initial.min(max), max }
+        Self { began: crate::transport::outbox::now(), initial, next: initial.min(max), max }
     }
 
     fn restart(&mut self) {

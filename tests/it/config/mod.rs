@@ -40,7 +40,7 @@ impl Bench {
         Self {
             dir,
             files: files.iter().map(|(name, _)| PathBuf::from(name)).collect(),
-            variables: BTreeMap::from([("HOME".to_owned(), "/home/u".to_owned())]),
+            variables: BTreeMap::from([("HOME".to_owned(), "/srv/u".to_owned())]),
             overrides: Overrides::default(),
         }
     }
@@ -178,7 +178,7 @@ fn every_documented_default_applies() {
     let loaded = Bench::new(&[]).loaded();
     let config = &loaded.config;
     assert_eq!(config.provost.node.as_str(), "box");
-    assert_eq!(config.provost.state_dir, Path::new("/home/u/.local/state/provost"));
+    assert_eq!(config.provost.state_dir, Path::new("/srv/u/.local/state/provost"));
     assert_eq!(config.provost.subject_prefix.as_str(), "");
     assert_eq!(config.provost.http, Http::Listen("127.0.0.1:0".parse().unwrap()));
     assert_eq!(config.nats.target, NatsTarget::Embedded);

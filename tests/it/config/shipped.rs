@@ -23,7 +23,7 @@ fn the_published_schema_is_the_one_of_the_code() {
 }
 
 fn shipped(name: &str) -> provost::config::Loaded {
-    let environment = Environment::of([("HOME", "/home/u")]);
+    let environment = Environment::of([("HOME", "/srv/u")]);
     let files = vec![repository("config").join(name)];
     let sources = Sources { files, environment, overrides: Overrides::default() };
     Config::load(sources).unwrap_or_else(|faults| panic!("{faults}"))

@@ -157,3 +157,19 @@ stop = { grace = "5s" }
     let output = daemon.cli(&["list"]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
 }
+
+#[test]
+fn an_outside_client_of_another_make_sees_failure_decision_and_recovery_in_causal_order() {
+    let daemon = Daemon::start(&with_agents(WORKER, &["w1"]));
+    daemon.wait_state("w1", "running");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new("python3")
+        .arg(root.join("tests/outside/monitor.py"))
+        .args(["--agent", "w1", "--timeout", "30", "--state-dir"])
+        .arg(daemon.state_dir())
+        .env("PYTHONPATH", root.join(".tools/python"))
+        .output()
+        .unwrap();
+    let (seen, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{seen}\n{said}");
+}

@@ -1,6 +1,7 @@
 //! A real daemon of one's own: the binary, a configuration, a state folder; and its command line.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -193,7 +194,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.is_some() {
             if std::thread::panicking() {
-                eprintln!("--- the daemon's log\n{}", self.log());
+                std::io::stderr().write_all(self.log().as_bytes()).unwrap();
             }
             signal(self.pid(), Signal::TERM);
             let patience = std::time::Instant::now() + std::time::Duration::from_secs(15);

@@ -372,3 +372,11 @@ async fn a_server_keeps_its_port_and_store_across_kill_and_restart() {
     let context = server.jetstream().await;
     assert_eq!(context.get_stream("S").await.unwrap().cached_info().state.messages, 1);
 }
+
+/// An older server that `make test` has installed.
+pub(crate) fn older_server(version: &str) -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/servers");
+    let path = tools.join(format!("nats-server-{version}"));
+    assert!(path.exists(), "{} is missing; `make setup` installs it", path.display());
+    path
+}

@@ -41,9 +41,8 @@ pub(crate) struct Scripted {
 pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
 impl Scripted {
-    pub(crate) fn new(name: &str, log: &Log, script: Vec<Run>) -> Arc<dyn AgentRuntime> {
-        let (name, log) = (name.to_owned(), Arc::clone(log));
-        Arc::new(Self { name, script, runs: Mutex::new(0), log })
+    pub(crate) fn new(name: &str, log: &Log, script: Vec<Run>) -> Self {
+        Self { name: name.to_owned(), script, runs: Mutex::new(0), log: Arc::clone(log) }
     }
 
     fn next(&self) -> Run {
@@ -71,7 +70,7 @@ impl AgentRuntime for Scripted {
                 return Err(StartError::Failed { message: "scripted".to_owned() });
             }
             note(&log, format!("start {name}"));
-            let (orders, _) = watch::channel(Orders::default());
+            let (orders, _) = watch::channel(Order::None);
             let ends_at = tokio::time::Instant::now()
                 + match run {
                     Run::Ends(after, _) => after,
@@ -84,10 +83,13 @@ impl AgentRuntime for Scripted {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Orders {
-    stop: bool,
-    kill: bool,
+/// What a run was told to do; killing outweighs asking.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+enum Order {
+    #[default]
+    None,
+    Stop,
+    Kill,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ struct ScriptedRun {
     name: String,
     log: Log,
     run: Run,
-    orders: watch::Sender<Orders>,
+    orders: watch::Sender<Order>,
     ends_at: tokio::time::Instant,
     done: Option<ChildExit>,
 }
@@ -112,10 +114,11 @@ impl RunningAgent for ScriptedRun {
             }
             let mut orders = self.orders.subscribe();
             let obeys = !matches!(self.run, Run::Ignores);
-            let told = orders.wait_for(|orders| orders.kill || (obeys && orders.stop));
+            let told =
+                orders.wait_for(|order| *order == Order::Kill || (obeys && *order == Order::Stop));
             let exit = tokio::select! {
                 told = told => {
-                    if told.unwrap().kill { ChildExit::Signaled { signal: 9 } } else { ChildExit::Finished }
+                    if *told.unwrap() == Order::Kill { ChildExit::Signaled { signal: 9 } } else { ChildExit::Finished }
                 }
                 () = tokio::time::sleep_until(self.ends_at) => match &self.run {
                     Run::Ends(_, exit) => exit.clone(),
@@ -130,12 +133,12 @@ impl RunningAgent for ScriptedRun {
 
     fn ask_to_stop(&mut self) {
         note(&self.log, format!("ask {}", self.name));
-        self.orders.send_modify(|orders| orders.stop = true);
+        self.orders.send_modify(|order| *order = (*order).max(Order::Stop));
     }
 
     fn kill(&mut self) {
         note(&self.log, format!("kill {}", self.name));
-        self.orders.send_modify(|orders| orders.kill = true);
+        self.orders.send_replace(Order::Kill);
     }
 }
 

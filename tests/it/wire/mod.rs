@@ -30,9 +30,14 @@ fn check_file(place: &str, document: &impl Serialize) {
         fs::write(&path, &text).unwrap();
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        kept, text,
-        "{place} is not what the code gives; if that is meant: PROVOST_BLESS=1 cargo test wire"
+    let differs = |(old, new): &(&str, &str)| old != new;
+    let first = kept.lines().zip(text.lines()).find(differs).unwrap_or(("its end", "its end"));
+    assert!(
+        kept == text,
+        "{place} is not what the code gives, first at\n  kept: {}\n  code: {}\nif that is meant: \
+         PROVOST_BLESS=1 cargo test wire",
+        first.0,
+        first.1
     );
 }
 
