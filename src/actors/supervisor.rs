@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::shell::Shell;
 use crate::actors::tree::{Directory, Drain, Family, Node, TreeError, TreePorts, TreeSpec};
-use crate::actors::worker::{ChildReport, RunEnd};
+use crate::actors::worker::{ChildReport, Lease, RunEnd};
 use crate::logic::restart::{Call, Reply};
 use crate::protocol::exit::ChildExit;
 use crate::protocol::id::{ChildName, Generation};
@@ -81,6 +81,8 @@ pub(crate) struct Owner {
     pub(crate) generation: Generation,
     /// Where its reports go.
     pub(crate) parent: DerivedActorRef<ChildReport>,
+    /// What everything under it holds.
+    pub(crate) lease: Arc<Lease>,
 }
 
 /// What a supervisor needs at birth.

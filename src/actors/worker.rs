@@ -76,6 +76,18 @@ pub(crate) struct WorkerArgs {
     pub(crate) runtime: Arc<dyn AgentRuntime>,
     pub(crate) owner: DerivedActorRef<ChildReport>,
     pub(crate) measure_every: Duration,
+    pub(crate) lease: Option<Arc<Lease>>,
+}
+
+/// Held by everything under one run of a supervisor, the runs of its workers above all. When the
+/// last of it is dropped nothing of that run is left, also if it was killed and could not wait for
+/// its children itself.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// Never sends; whoever waits for the end of the supervisor sees it close.
+    pub(crate) _open: mpsc::Sender<()>,
+    /// What is under this supervisor is under the one above, too.
+    pub(crate) _above: Option<Arc<Self>>,
 }
 
 /// What an order to the run says.
@@ -170,13 +182,13 @@ impl WorkerState {
     fn begin(&mut self, myself: &ActorRef<WorkerMsg>) {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let runtime = Arc::clone(&self.args.runtime);
-        let life = run_to_end(
-            myself.clone(),
-            runtime,
-            self.args.generation,
-            inbox,
-            self.args.measure_every,
-        );
+        let (myself, lease) = (myself.clone(), self.args.lease.clone());
+        let (generation, every) = (self.args.generation, self.args.measure_every);
+        let life = async move {
+            run_to_end(myself, runtime, generation, inbox, every).await;
+            // Only now, or when this is dropped with the run in it, is nothing of the run left.
+            drop(lease);
+        };
         #[expect(clippy::disallowed_methods, reason = "owned: aborted when the state drops")]
         let run = tokio::spawn(life);
         self.run = Some(run);

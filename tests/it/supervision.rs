@@ -282,3 +282,92 @@ async fn a_transient_child_stays_down_after_a_clean_exit_and_a_temporary_one_is_
     assert_eq!(board.get(&name("u")).unwrap().state, AgentState::Terminated);
     assert!(tree.shutdown(seconds(60)).await);
 }
+
+/// Counts how many runs of each name live, and remembers when it was more than one.
+#[derive(Debug, Default)]
+struct Census {
+    living: std::sync::Mutex<std::collections::BTreeMap<String, usize>>,
+    begun: std::sync::atomic::AtomicUsize,
+    twice: std::sync::atomic::AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Counted(String, Arc<Census>);
+
+#[derive(Debug)]
+struct CountedRun(String, Arc<Census>);
+
+impl provost::ports::AgentRuntime for Counted {
+    fn start(
+        &self,
+        _generation: provost::protocol::id::Generation,
+    ) -> provost::ports::BoxFuture<
+        'static,
+        Result<Box<dyn provost::ports::RunningAgent>, provost::protocol::exit::StartError>,
+    > {
+        let (name, census) = (self.0.clone(), Arc::clone(&self.1));
+        Box::pin(async move {
+            use std::sync::atomic::Ordering;
+            let mut living = census.living.lock().unwrap();
+            let count = living.entry(name.clone()).or_default();
+            *count += 1;
+            if 1 < *count {
+                census.twice.fetch_add(1, Ordering::SeqCst);
+            }
+            census.begun.fetch_add(1, Ordering::SeqCst);
+            drop(living);
+            let run: Box<dyn provost::ports::RunningAgent> = Box::new(CountedRun(name, census));
+            Ok(run)
+        })
+    }
+}
+
+impl provost::ports::RunningAgent for CountedRun {
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    fn exited(&mut self) -> provost::ports::BoxFuture<'_, ChildExit> {
+        Box::pin(std::future::pending())
+    }
+
+    fn ask_to_stop(&mut self) {}
+
+    fn kill(&mut self) {}
+}
+
+impl Drop for CountedRun {
+    fn drop(&mut self) {
+        *self.1.living.lock().unwrap().get_mut(&self.0).unwrap() -= 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_under_a_killed_supervisor_outlives_the_start_of_its_replacement() {
+    use std::sync::atomic::Ordering;
+    let census = Arc::new(Census::default());
+    let worker = |text: &str| {
+        let spec = child(text, RestartPolicy::OTP);
+        Node::worker(spec, Arc::new(Counted(text.to_owned(), Arc::clone(&census))))
+    };
+    let names: Vec<String> = (0..50).map(|n| format!("w{n}")).collect();
+    let below = names.iter().map(|text| worker(text)).collect();
+    let team = TreeSpec::new(supervisor("team", Strategy::OneForOne, None), below);
+    let spec = ChildSpec {
+        kind: ChildKind::Supervisor,
+        shutdown: Shutdown::Infinity,
+        ..ChildSpec::otp_worker(name("team"))
+    };
+    let mut world = World::new();
+    world.children.push(Node::supervisor(spec, team));
+    let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();
+    for round in 2..=20 {
+        tree.handle().kill_run(&name("team")).unwrap();
+        crate::support::eventually("all are back", async || {
+            (census.begun.load(Ordering::SeqCst) == 50 * round).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(census.twice.load(Ordering::SeqCst), 0, "two runs of one child at a time");
+    drop(tree);
+}

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use ractor::ActorRuntime;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::actors::shell::{Cell, Live, Shell};
 use crate::actors::supervisor::{Owner, SupervisorActor, SupervisorArgs, SupervisorMsg};
 use crate::actors::tree::{Body, TreeSpec, WorkerBody};
-use crate::actors::worker::{Worker, WorkerArgs, WorkerMsg};
+use crate::actors::worker::{Lease, Worker, WorkerArgs, WorkerMsg};
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{ChildKind, Shutdown};
 
@@ -46,11 +47,12 @@ impl Shell {
             runtime: Arc::clone(&body.runtime),
             owner: self.myself.get_derived(),
             measure_every: self.ports.measure_every,
+            lease: self.owner.as_ref().map(|owner| Arc::clone(&owner.lease)),
         };
         let parent = self.myself.get_cell();
         let (actor, begun) = ActorRuntime::spawn_linked_instant(None, Worker, args, parent)
             .map_err(|error| error.to_string())?;
-        self.watch(child.clone(), generation, begun);
+        self.watch(child.clone(), generation, begun, None);
         self.kinds.insert(actor.get_id(), ChildKind::Worker);
         Ok(Live { generation, actor: actor.get_id(), cell: Cell::Worker(actor) })
     }
@@ -61,12 +63,15 @@ impl Shell {
         generation: Generation,
         tree: Arc<Mutex<TreeSpec>>,
     ) -> Result<Live, String> {
+        let (open, all_gone) = mpsc::channel(1);
+        let above = self.owner.as_ref().map(|owner| Arc::clone(&owner.lease));
+        let lease = Arc::new(Lease { _open: open, _above: above });
         let args = SupervisorArgs {
             tree,
             parent: Some(self.spec.name.clone()),
             ports: self.ports.clone(),
             directory: Arc::clone(&self.directory),
-            owner: Some(Owner { generation, parent: self.myself.get_derived() }),
+            owner: Some(Owner { generation, parent: self.myself.get_derived(), lease }),
             ready: None,
             end: None,
         };
@@ -74,7 +79,7 @@ impl Shell {
         let (actor, begun) =
             ActorRuntime::spawn_linked_instant(None, SupervisorActor, args, parent)
                 .map_err(|error| error.to_string())?;
-        self.watch(child.clone(), generation, begun);
+        self.watch(child.clone(), generation, begun, Some(all_gone));
         self.kinds.insert(actor.get_id(), ChildKind::Supervisor);
         Ok(Live { generation, actor: actor.get_id(), cell: Cell::Supervisor(actor) })
     }
@@ -86,6 +91,7 @@ impl Shell {
         child: ChildName,
         generation: Generation,
         begun: JoinHandle<Result<JoinHandle<()>, E>>,
+        all_gone: Option<mpsc::Receiver<()>>,
     ) {
         let myself = self.myself.clone();
         while self.watchers.try_join_next().is_some() {}
@@ -94,6 +100,10 @@ impl Shell {
                 && let Err(error) = life.await
             {
                 tracing::debug!(child = %child, error = %error, "actor task did not end by itself");
+            }
+            if let Some(mut all_gone) = all_gone {
+                // A killed supervisor did not wait for what was under it.
+                all_gone.recv().await;
             }
             if myself.send_message(SupervisorMsg::Gone(child, generation)).is_err() {
                 tracing::debug!("supervisor ended before its child was gone");
