@@ -49,7 +49,7 @@ pub fn state_of(view: &ChildView, health: HealthStatus, intake: Intake) -> Agent
 pub fn successors(state: AgentState) -> &'static [AgentState] {
     use AgentState as S;
     match state {
-        S::Created => &[S::Starting, S::Stopped, S::Terminated],
+        S::Created => &[S::Starting, S::Stopping, S::Stopped, S::Terminated],
         S::Starting => &[
             S::Running,
             S::Degraded,
@@ -271,7 +271,7 @@ mod tests {
         // Rows are from, columns are to, both in the order of `AgentState::ALL`:
         // cr st ru de sg ba qu pr pa sd te
         let table = [
-            ".x.......xx", // created
+            ".x..x....xx", // created
             "..xxxxxxxxx", // starting
             ".x.xxxx.xxx", // running
             ".xx.xxx.xxx", // degraded

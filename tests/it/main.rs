@@ -21,6 +21,7 @@ mod ractor_facts;
 mod wire;
 
 mod otp;
+mod simulation;
 mod supervision;
 
 mod config;

@@ -2,9 +2,10 @@
 //!
 //! Every input goes through `feed`; every action is carried out in the machine's order; then the
 //! children that were touched are compared with what the board shows, and changes are told.
-//! Split by what is done: `run` starts and stops actors, `notes` tells decisions, `show` writes
-//! the board.
+//! Split by what is done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells
+//! decisions, `show` writes the board.
 
+mod calls;
 mod notes;
 mod run;
 mod show;
@@ -19,19 +20,18 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::actors::announce::{About, Announcer};
+use crate::actors::shell::calls::Pending;
 use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg, SupervisorState};
 use crate::actors::tree::{
     Body, Directory, Drain, DynamicChildren, Node, TreeError, TreePorts, TreeSpec, lock,
 };
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd, WorkerMsg, WorkerState};
 use crate::logic::lifecycle::{self, Intake};
-use crate::logic::restart::{
-    Action, Call, CallId, ChildView, Input, Reply, StartOutcome, Supervisor,
-};
+use crate::logic::restart::{Action, CallId, ChildView, Input, StartOutcome, Supervisor};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{HealthMetrics, HealthReported, StateChange};
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{AgentSpec, ChildKind, SupervisorSpec};
+use crate::protocol::spec::{AgentSpec, ChildKind, Strategy, SupervisorSpec};
 use crate::protocol::status::{AgentState, HealthStatus, HealthView};
 
 /// Ended children that stay on the board for readers, per supervisor; the oldest goes first.
@@ -54,16 +54,6 @@ struct Live {
 
 /// A timer of ractor's; aborting it is its cancellation.
 type Timer = JoinHandle<Result<(), ractor::MessagingErr<SupervisorMsg>>>;
-
-/// A call that waits for its answer.
-#[derive(Debug)]
-struct Pending {
-    reply: oneshot::Sender<Reply>,
-    /// The child that the call would add.
-    added: Option<ChildName>,
-    /// The child that the call would forget.
-    deleted: Option<ChildName>,
-}
 
 /// State of a supervisor actor.
 #[derive(Debug)]
@@ -99,6 +89,10 @@ impl Drop for Shell {
     fn drop(&mut self) {
         if let Some((_, timer)) = &self.timer {
             timer.abort();
+        }
+        // Killed or panicked: its children are killed with it, and nobody else would say so.
+        if self.end.is_none() {
+            self.show_all_down();
         }
     }
 }
@@ -159,8 +153,11 @@ impl Shell {
                 return self.finish(RunEnd::StartFailed(StartError::Failed { message }));
             }
         }
-        for node in nodes {
-            self.adopt(node);
+        // A template is no child: it is only what instances are made of.
+        if !self.has_template() {
+            for node in nodes {
+                self.adopt(node);
+            }
         }
         self.show_children();
         self.feed(Input::Init, []);
@@ -236,34 +233,6 @@ impl Shell {
         let Some(machine) = &mut self.machine else { return };
         let actions = machine.on_deadline(now, jitter);
         self.carry_out(now, BTreeSet::new(), actions);
-    }
-
-    /// Somebody asks for something.
-    pub(crate) fn on_call(
-        &mut self,
-        request: Call,
-        node: Option<Node>,
-        why: String,
-        reply: oneshot::Sender<Reply>,
-    ) {
-        let child = child_of(&request).cloned();
-        let known = |name: &ChildName| self.bodies.contains_key(name);
-        let mut pending = Pending { reply, added: None, deleted: None };
-        match (&request, node) {
-            (Call::StartChild(spec), Some(node)) if !known(&spec.name) => {
-                pending.added = Some(spec.name.clone());
-                self.adopt(node);
-            }
-            (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
-            _ => {}
-        }
-        if let Some(child) = &child {
-            self.announcer.requested(child, &why);
-        }
-        self.calls_made = self.calls_made.saturating_add(1);
-        let call = CallId(self.calls_made);
-        self.calls.insert(call, pending);
-        self.feed(Input::Call { call, request }, child);
     }
 
     /// Kills a child's run as if it had crashed.
@@ -344,33 +313,6 @@ impl Shell {
         self.set_timer();
     }
 
-    fn reply(&mut self, call: CallId, reply: Reply, touched: &mut BTreeSet<ChildName>) {
-        let Some(pending) = self.calls.remove(&call) else { return };
-        let done = !matches!(reply, Reply::Refused(_));
-        if let Some(added) = pending.added {
-            if done {
-                self.keep_added(&added);
-            } else if self.view(&added).is_none() {
-                self.forget(&added);
-            }
-            touched.insert(added);
-        }
-        if let Some(deleted) = pending.deleted.filter(|_| done) {
-            self.forget(&deleted);
-        }
-        tell(pending.reply, reply);
-    }
-
-    fn keep_added(&mut self, added: &ChildName) {
-        if self.dynamic() == DynamicChildren::Keep
-            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
-        {
-            let node = Node { spec: view.spec, body: body.clone() };
-            lock(&self.tree).children.push(node);
-        }
-        self.show_children();
-    }
-
     fn on_measured(&mut self, child: &ChildName, generation: Generation, metrics: HealthMetrics) {
         let Some(agent) = self.agent(child) else { return };
         let status = match self.shown(child) {
@@ -408,6 +350,10 @@ impl Shell {
 
     fn dynamic(&self) -> DynamicChildren {
         lock(&self.tree).dynamic
+    }
+
+    fn has_template(&self) -> bool {
+        self.spec.strategy == Strategy::SimpleOneForOne
     }
 
     fn view(&self, child: &ChildName) -> Option<ChildView> {
@@ -463,19 +409,6 @@ fn end_in(mut last: BoxedState, kind: ChildKind) -> Option<RunEnd> {
         ChildKind::Supervisor => {
             last.take::<SupervisorState>().ok().and_then(|mut last| last.take_end())
         }
-    }
-}
-
-fn child_of(request: &Call) -> Option<&ChildName> {
-    match request {
-        Call::StartChild(spec) => Some(&spec.name),
-        Call::TerminateChild(name)
-        | Call::RestartChild(name)
-        | Call::DeleteChild(name)
-        | Call::BounceChild(name)
-        | Call::ResetChild(name)
-        | Call::SetCircuit(name, _) => Some(name),
-        Call::Pause | Call::Resume => None,
     }
 }
 

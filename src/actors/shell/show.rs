@@ -26,7 +26,18 @@ impl Shell {
     pub(in crate::actors::shell) fn show_child(&mut self, child: &ChildName, view: &ChildView) {
         let Some(entry) = self.ports.board.get(child) else { return };
         let now = self.now();
-        let new = self.state_of(view);
+        // A child that was not started in this life of its supervisor is as the last one left it.
+        let new = match view.phase {
+            Phase::Created => entry.state,
+            Phase::Starting(_)
+            | Phase::Up(_)
+            | Phase::Stopping
+            | Phase::Waiting(_)
+            | Phase::Quarantined(_)
+            | Phase::Parked(_)
+            | Phase::Stopped
+            | Phase::Finished => self.state_of(view),
+        };
         let reason = self.announcer.because(child);
         let changed = entry.state != new;
         let since = if changed { self.ports.clock.now() } else { entry.since };
@@ -63,7 +74,8 @@ impl Shell {
     /// A child that the machine no longer knows: it ended for good.
     pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
         let Some(entry) = self.ports.board.get(child) else { return };
-        if entry.state == AgentState::Terminated || !self.bodies.contains_key(child) {
+        let ended = entry.state == AgentState::Terminated || !self.bodies.contains_key(child);
+        if ended || self.is_being_added(child) {
             return;
         }
         let since = self.ports.clock.now();
@@ -86,6 +98,36 @@ impl Shell {
             && !self.bodies.contains_key(&oldest)
         {
             self.ports.board.remove(&oldest);
+        }
+    }
+
+    /// The supervisor was killed, and its children are killed with it.
+    pub(in crate::actors::shell) fn show_all_down(&mut self) {
+        for child in self.names() {
+            let Some(entry) = self.ports.board.get(&child) else { continue };
+            match entry.state {
+                AgentState::Created | AgentState::Stopped | AgentState::Terminated => continue,
+                AgentState::Starting
+                | AgentState::Running
+                | AgentState::Degraded
+                | AgentState::Stopping
+                | AgentState::Backoff
+                | AgentState::Quarantined
+                | AgentState::Probation
+                | AgentState::Parked => {}
+            }
+            let reason = format!("its supervisor {} was killed", self.spec.name);
+            self.announcer.requested(&child, &reason);
+            let since = self.ports.clock.now();
+            self.ports.board.update(&child, |entry| {
+                entry.state = AgentState::Stopped;
+                entry.since = since;
+                entry.reason = reason;
+                (entry.pid, entry.next, entry.retry_at) = (None, None, None);
+            });
+            let agent = self.agent(&child);
+            let about = about(&child, agent.as_deref(), entry.generation);
+            self.announcer.state_changed(about, entry.state, AgentState::Stopped, None);
         }
     }
 
@@ -128,7 +170,9 @@ impl Shell {
         self.bodies.remove(child);
         self.draining.remove(child);
         self.announcer.forget(child);
-        lock(&self.tree).children.retain(|node| node.spec.name != *child);
+        if !self.has_template() {
+            lock(&self.tree).children.retain(|node| node.spec.name != *child);
+        }
         self.show_children();
     }
 

@@ -478,11 +478,13 @@ impl Supervisor {
 
     /// The child that is the cause of a restart waits for its start like the members.
     fn lay_down(&mut self, cause: Place, now: Instant) {
-        let Some(child) = self.children.get(&cause) else { return };
+        let Some(child) = self.children.get(&cause).filter(|child| !child.is_busy()) else {
+            return;
+        };
         match child.phase {
-            Phase::Waiting(_) | Phase::Up(_) => {}
+            // One that is starting here has failed to: nothing is under way any more.
+            Phase::Waiting(_) | Phase::Up(_) | Phase::Starting(_) => {}
             Phase::Created
-            | Phase::Starting(_)
             | Phase::Stopping
             | Phase::Quarantined(_)
             | Phase::Parked(_)

@@ -188,6 +188,12 @@ impl Supervisor {
         self
     }
 
+    /// Makes sure that the next run of a child has a generation above this one, for a child that
+    /// is added and may have run under a former life of the supervisor.
+    pub fn raise_generation(&mut self, child: &ChildName, used: Generation) {
+        self.generations.raise(child, used);
+    }
+
     /// Sets how many things it does at a time. To be called before [`Input::Init`].
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {

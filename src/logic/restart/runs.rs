@@ -131,7 +131,8 @@ impl Supervisor {
     /// OTP's rule: no retry while the supervisor itself starts.
     fn init_failed(&mut self, turn: &mut Turn, place: Place, error: StartError) {
         let next = at_once(NextKind::Escalate);
-        let record = self.record(place, Reason::StartFailed, error_inputs(&error), next);
+        let inputs = error_inputs(&error).with("starting", true);
+        let record = self.record(place, Reason::StartFailed, inputs, next);
         let Some(child) = self.children.get(&place) else { return };
         let (child, generation) = (child.spec.name.clone(), child.generation);
         let message = format!("child {child} failed to start: {error}");
