@@ -287,6 +287,9 @@ impl Shell {
     }
 
     fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
+        if let Some(machine) = &mut self.machine {
+            touched.extend(machine.take_changed());
+        }
         for action in actions {
             match action {
                 Action::Start { child, generation, trial: _ } => {

@@ -229,6 +229,7 @@ impl Supervisor {
         let Some(child) = self.children.get_mut(&place) else { return };
         child.phase = Phase::Waiting(at);
         child.retry = Retry::Tied;
+        self.changed.push(child.spec.name.clone());
         self.tied.insert(place);
     }
 
@@ -321,6 +322,7 @@ impl Supervisor {
         let (phase, otp) = (child.phase, child.is_otp());
         match (phase, &self.group) {
             _ if child.is_temporary() => self.remove(place),
+            (Phase::Finished, _) => {}
             (_, Some(Group { what: What::Ending(_), .. })) => self.settle(place, Phase::Stopped),
             (Phase::Waiting(_), Some(Group { what: What::Hold(at), .. })) => {
                 let at = *at;
@@ -335,8 +337,7 @@ impl Supervisor {
                 | Phase::Stopping
                 | Phase::Quarantined(_)
                 | Phase::Parked(_)
-                | Phase::Stopped
-                | Phase::Finished,
+                | Phase::Stopped,
                 _,
             ) => {}
         }
@@ -478,9 +479,8 @@ impl Supervisor {
 
     /// The child that is the cause of a restart waits for its start like the members.
     fn lay_down(&mut self, cause: Place, now: Instant) {
-        let Some(child) = self.children.get(&cause).filter(|child| !child.is_busy()) else {
-            return;
-        };
+        let idle = self.children.get(&cause).filter(|child| !child.is_busy());
+        let Some(child) = idle else { return };
         match child.phase {
             // One that is starting here has failed to: nothing is under way any more.
             Phase::Waiting(_) | Phase::Up(_) | Phase::Starting(_) => {}

@@ -40,6 +40,8 @@ pub struct Supervisor {
     /// Children whose time has come while starts are paused.
     pub(super) held: BTreeSet<Place>,
     timers: BTreeSet<(Instant, Place)>,
+    /// Children that were put into another phase since the last input.
+    pub(super) changed: Vec<ChildName>,
     /// Starts and stops of single children under way.
     pub(super) singles: usize,
 }
@@ -161,6 +163,7 @@ impl Supervisor {
             tied: BTreeSet::new(),
             held: BTreeSet::new(),
             timers: BTreeSet::new(),
+            changed: Vec::new(),
             singles: 0,
         };
         for child in children {
@@ -206,6 +209,7 @@ impl Supervisor {
     /// `jitter` is a fraction in `0.0..=1.0`; delays are drawn from it.
     pub fn on_input(&mut self, now: Instant, input: Input, jitter: f64) -> Vec<Action> {
         let mut turn = Turn::new(now, jitter);
+        self.changed.clear();
         self.run(&mut turn);
         self.take(&mut turn, input);
         self.run(&mut turn);
@@ -215,8 +219,15 @@ impl Supervisor {
     /// Handles everything that is due at `now`.
     pub fn on_deadline(&mut self, now: Instant, jitter: f64) -> Vec<Action> {
         let mut turn = Turn::new(now, jitter);
+        self.changed.clear();
         self.run(&mut turn);
         turn.out
+    }
+
+    /// Takes the children whose phase may have changed with the last input, those that need no
+    /// action and raise no note included.
+    pub fn take_changed(&mut self) -> Vec<ChildName> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Returns when [`Supervisor::on_deadline`] wants to be called.
@@ -380,6 +391,7 @@ impl Supervisor {
         if let Some(child) = self.children.get_mut(&place) {
             child.phase = phase;
             child.retry = Retry::None;
+            self.changed.push(child.spec.name.clone());
         }
     }
 

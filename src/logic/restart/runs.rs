@@ -119,13 +119,27 @@ impl Supervisor {
         }
         let init = why == StartFor::Group && self.stage == Stage::Starting;
         let otp = self.children.get(&place).is_some_and(Child::is_otp);
+        let temporary = self.children.get(&place).is_some_and(Child::is_temporary);
         match why {
             StartFor::Addition => self.remove(place),
+            StartFor::Policy | StartFor::Group if temporary && !(init && otp) => {
+                self.never_again(turn, place, error);
+            }
             StartFor::Request => self.rest(turn, place, Phase::Stopped),
             StartFor::Policy => self.failed(turn, place, Failure::Start(error), Within::Single),
             StartFor::Group if init && otp => self.init_failed(turn, place, error),
             StartFor::Group => self.failed(turn, place, Failure::Start(error), Within::Group),
         }
+    }
+
+    /// A temporary child is never restarted, not even when it could not begin.
+    fn never_again(&mut self, turn: &mut Turn, place: Place, error: StartError) {
+        let next = at_once(NextKind::None);
+        let record = self.record(place, Reason::TemporaryExit, error_inputs(&error), next);
+        let Some(child) = self.children.get(&place) else { return };
+        let (child, generation) = (child.spec.name.clone(), child.generation);
+        turn.note(Note::StartFailed { child, generation, error, record });
+        self.remove(place);
     }
 
     /// OTP's rule: no retry while the supervisor itself starts.

@@ -70,6 +70,14 @@ impl Calls {
         self.about(child).any(|asked| asked.concerns(now))
     }
 
+    /// Whether a call that is under way stops the child.
+    pub(super) fn stop(&self, child: &ChildName, now: Duration) -> bool {
+        self.about(child).any(|asked| {
+            let kills = matches!(asked.command, Command::Bounce(_) | Command::KillRun(_));
+            asked.concerns(now) && (kills || asked.stops())
+        })
+    }
+
     pub(super) fn at_the_end(&self, faults: &mut Faults) {
         for (number, asked) in &self.all {
             if asked.answered.is_none() {

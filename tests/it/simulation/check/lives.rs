@@ -113,7 +113,7 @@ impl Lives {
     /// Whoever is stopped and was not asked for by name is a member of a group operation, even
     /// when it was begun after the decision.
     fn stopped_with_group(&mut self, (_, calls): Known<'_>, moment: &Moment, child: &ChildName) {
-        if !calls.concern(child, moment.at) {
+        if !calls.stop(child, moment.at) {
             self.reasons.entry(child.clone()).or_default().group = true;
         }
     }
@@ -140,7 +140,7 @@ impl Lives {
         child: &ChildName,
         faults: &mut Faults,
     ) {
-        for later in self.later(family, child) {
+        for later in Self::later(family, child) {
             let lives: Vec<&ChildName> = self
                 .live
                 .iter()
@@ -157,7 +157,7 @@ impl Lives {
     }
 
     /// Siblings that stand later in the start order.
-    fn later<'a>(&'a self, family: &'a Family, child: &ChildName) -> Vec<&'a ChildName> {
+    fn later<'a>(family: &'a Family, child: &ChildName) -> Vec<&'a ChildName> {
         let parent = &family.kin[child].parent;
         let place = |name: &ChildName| {
             let declared = family.kin.iter().filter(|(_, kin)| kin.parent == *parent && !kin.added);
@@ -166,13 +166,12 @@ impl Lives {
             declared.sort_by_key(|name| number(name));
             declared.iter().position(|other| *other == name)
         };
-        let begun = self.begun.get(parent).map(Vec::as_slice).unwrap_or_default();
-        let own = begun.iter().position(|name| name == child);
         let is_later = |name: &&ChildName| match (place(child), place(name)) {
             (Some(own), Some(other)) => own < other,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (None, None) => own < begun.iter().position(|other| other == *name),
+            // Which of two was added first is not seen from outside in every case.
+            (None, None) => false,
         };
         family
             .kin
@@ -188,6 +187,15 @@ impl Lives {
             Fact::Decision(decided) => {
                 let siblings = self.begun.get(&decided.supervisor).cloned().unwrap_or_default();
                 self.decided(&decided.name, &decided.record, &siblings);
+            }
+            // A throttled run that its group found dead already waits for its own time.
+            Fact::AgentStateChanged(change) if change.new_state == AgentState::Parked => {
+                let reasons = self.reasons.entry(change.name.clone()).or_default();
+                (reasons.own, reasons.alone) = (true, true);
+            }
+            // Of a supervisor's stop nothing else is seen.
+            Fact::SupervisorStopped(report) => {
+                self.reasons.entry(report.name.clone()).or_default().group = true;
             }
             Fact::Circuit(change) if change.to == CircuitState::HalfOpen => {
                 let reasons = self.reasons.entry(change.name.clone()).or_default();
