@@ -276,6 +276,8 @@ async fn begin(
 ) -> Result<Box<dyn RunningAgent>, RunEnd> {
     let started = tokio::time::timeout(START_TIMEOUT, runtime.start(generation));
     tokio::select! {
+        // In this order, so that a simulation with one seed goes one way.
+        biased;
         // Dropping the start ends whatever it had begun: the contract of `AgentRuntime::start`.
         started = started => match started {
             Ok(Ok(running)) => Ok(running),
@@ -301,6 +303,8 @@ async fn follow(
     let mut owned = true;
     loop {
         tokio::select! {
+            // An exit goes before an order, an order before a measurement.
+            biased;
             // `exited` is cancel safe by contract: the exit is kept for the next call.
             exit = running.exited() => return exit,
             // Receiving is cancel safe.

@@ -29,8 +29,6 @@ pub(crate) enum Bug {
     GenerationsForgotten,
     /// A child is restarted before nothing is left of its former run.
     RunOutlives,
-    /// A run cannot be killed.
-    KillIgnored,
     /// Decisions are not told.
     DecisionLost,
     /// A decision names a cause that was not.
@@ -41,7 +39,7 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// All bugs, each with the checker that has to notice it.
-    pub(crate) const ALL: [(Self, &str); 12] = [
+    pub(crate) const ALL: [(Self, &str); 11] = [
         (Self::SupervisorLimitOffByOne, "limit"),
         (Self::ChildLimitOffByOne, "limit"),
         (Self::TransientAlwaysRestarted, "record"),
@@ -50,7 +48,6 @@ impl Bug {
         (Self::DelayNotGrown, "record"),
         (Self::GenerationsForgotten, "generation"),
         (Self::RunOutlives, "two lives"),
-        (Self::KillIgnored, "end"),
         (Self::DecisionLost, "start"),
         (Self::CauseLost, "cause"),
         (Self::OutageForgotten, "cause"),

@@ -127,6 +127,7 @@ async fn through(world: &Arc<World>, board: &Arc<Board>, mut tree: Tree, checker
 /// Lets time pass; tells whether the tree has ended by itself.
 async fn step(world: &World, tree: &mut Tree, time: Duration) -> bool {
     let ended = tokio::select! {
+        biased;
         // Cancel safe: the end is kept for the next call.
         exit = tree.ended() => Some(exit),
         () = tokio::time::sleep(time) => None,

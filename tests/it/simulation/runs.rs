@@ -208,6 +208,7 @@ impl RunningAgent for Running {
                 let orders = *news.borrow_and_update();
                 let (at, exit) = self.end(orders);
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => break exit,
                     _ = news.changed() => {}
                 }
@@ -234,13 +235,9 @@ impl RunningAgent for Running {
 
     fn kill(&mut self) {
         self.note(What::Kill);
-        let deaf =
-            self.resource.as_ref().is_some_and(|one| one.world.bug == Some(Bug::KillIgnored));
-        if !deaf {
-            self.orders.send_modify(|orders| {
-                orders.kill.get_or_insert_with(Instant::now);
-            });
-        }
+        self.orders.send_modify(|orders| {
+            orders.kill.get_or_insert_with(Instant::now);
+        });
     }
 }
 

@@ -71,10 +71,10 @@ impl Calls {
     }
 
     /// Whether a call that is under way stops the child.
-    pub(super) fn stop(&self, child: &ChildName, now: Duration) -> bool {
+    pub(super) fn stop(&self, child: &ChildName) -> bool {
         self.about(child).any(|asked| {
             let kills = matches!(asked.command, Command::Bounce(_) | Command::KillRun(_));
-            asked.concerns(now) && (kills || asked.stops())
+            asked.answered.is_none() && (kills || asked.stops())
         })
     }
 

@@ -7,7 +7,7 @@ use provost::board::Board;
 use provost::protocol::decision::{DecisionRecord, NextKind};
 use provost::protocol::fact::Fact;
 use provost::protocol::id::{ChildName, Generation};
-use provost::protocol::spec::{AutoShutdown, RestartType, Strategy};
+use provost::protocol::spec::{AutoShutdown, RestartType, Shutdown, Strategy};
 use provost::protocol::status::{AgentState, CircuitState};
 
 use crate::simulation::check::Faults;
@@ -55,7 +55,7 @@ impl Lives {
                 self.live.entry(child.clone()).or_default().remove(generation);
             }
             What::Ask(child, _) => self.asked(known, moment, child, faults),
-            What::Kill(child, _) => self.stopped_with_group(known, moment, child),
+            What::Kill(child, _) => self.stopped_with_group(known, child),
             What::Event(_, draft) => {
                 self.told(&draft.fact);
                 self.forgotten(known, moment, &draft.fact);
@@ -94,7 +94,11 @@ impl Lives {
             .any(|(name, _)| calls.concern(name, moment.at));
         let team = family.team(parent);
         let grouped = matches!(team.strategy, Strategy::OneForAll | Strategy::RestForOne);
-        if !(first || called || why.own || why.group || grouped && sibling_called) {
+        // How a supervisor was stopped is not seen when it was killed.
+        let kin = &family.kin[child];
+        let unseen = kin.team.is_some() && kin.spec.shutdown != Shutdown::Infinity;
+        let with_group = why.group || grouped && (sibling_called || unseen);
+        if !(first || called || why.own || with_group) {
             faults.add("start", moment, "nothing told why it is started again");
         }
         if grouped && !called && !why.alone {
@@ -112,8 +116,8 @@ impl Lives {
 
     /// Whoever is stopped and was not asked for by name is a member of a group operation, even
     /// when it was begun after the decision.
-    fn stopped_with_group(&mut self, (_, calls): Known<'_>, moment: &Moment, child: &ChildName) {
-        if !calls.stop(child, moment.at) {
+    fn stopped_with_group(&mut self, (_, calls): Known<'_>, child: &ChildName) {
+        if !calls.stop(child) {
             self.reasons.entry(child.clone()).or_default().group = true;
         }
     }
@@ -125,7 +129,7 @@ impl Lives {
         child: &ChildName,
         faults: &mut Faults,
     ) {
-        self.stopped_with_group((family, calls), moment, child);
+        self.stopped_with_group((family, calls), child);
         let simple = family.team(&family.kin[child].parent).strategy == Strategy::SimpleOneForOne;
         if !simple && !calls.concern(child, moment.at) {
             self.none_later(family, (moment, "it is asked to stop"), child, faults);
