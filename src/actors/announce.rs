@@ -278,6 +278,11 @@ impl Announcer {
             | AgentState::Stopped => Fact::AgentStateChanged(change),
         };
         self.emit(about, fact, Severity::Info);
+        if new == AgentState::Terminated {
+            // It ended for good; when it is started again, that is no part of this outage.
+            let trail = self.trail(about.name);
+            (trail.outage, trail.by_hand) = (None, false);
+        }
     }
 
     /// Tells an agent's trouble that is no failure of a run, such as an unclean stop.

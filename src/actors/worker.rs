@@ -1,8 +1,11 @@
 //! One worker: owns one run of a child and ends with it.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -254,14 +257,28 @@ async fn run_to_end(
     mut orders: mpsc::Receiver<Order>,
     measure_every: Duration,
 ) {
-    let end = match begin(runtime.as_ref(), generation, &mut orders).await {
-        Err(end) => end,
-        Ok(mut running) => {
-            tell(&myself, WorkerMsg::Started(running.pid()));
-            RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
+    let life = async {
+        match begin(runtime.as_ref(), generation, &mut orders).await {
+            Err(end) => end,
+            Ok(mut running) => {
+                tell(&myself, WorkerMsg::Started(running.pid()));
+                RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
+            }
         }
     };
+    // A runtime that panics must not leave a child that seems to run for ever. Nothing of the life
+    // is used afterwards, so nothing half-changed is seen.
+    let end = AssertUnwindSafe(life).catch_unwind().await.unwrap_or_else(|payload| {
+        let message = panic_text(payload.as_ref());
+        RunEnd::Exited(ChildExit::Panicked { message })
+    });
     tell(&myself, WorkerMsg::Ended(end));
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the runtime panicked".to_owned())
 }
 
 async fn begin(
@@ -271,6 +288,8 @@ async fn begin(
 ) -> Result<Box<dyn RunningAgent>, RunEnd> {
     let started = tokio::time::timeout(START_TIMEOUT, runtime.start(generation));
     tokio::select! {
+        // In this order, so that a simulation with one seed goes one way.
+        biased;
         // Dropping the start ends whatever it had begun: the contract of `AgentRuntime::start`.
         started = started => match started {
             Ok(Ok(running)) => Ok(running),
@@ -296,6 +315,8 @@ async fn follow(
     let mut owned = true;
     loop {
         tokio::select! {
+            // An exit goes before an order, an order before a measurement.
+            biased;
             // `exited` is cancel safe by contract: the exit is kept for the next call.
             exit = running.exited() => return exit,
             // Receiving is cancel safe.

@@ -22,6 +22,7 @@ mod ractor_facts;
 mod wire;
 
 mod otp;
+mod simulation;
 mod supervision;
 
 mod config;

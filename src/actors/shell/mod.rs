@@ -2,9 +2,10 @@
 //!
 //! Every input goes through `feed`; every action is carried out in the machine's order; then the
 //! children that were touched are compared with what the board shows, and changes are told.
-//! Split by what is done: `run` starts and stops actors, `notes` tells decisions, `show` writes
-//! the board.
+//! Split by what is done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells
+//! decisions, `show` writes the board.
 
+mod calls;
 mod notes;
 mod run;
 mod show;
@@ -19,19 +20,18 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::actors::announce::{About, Announcer};
+use crate::actors::shell::calls::Pending;
 use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg, SupervisorState};
 use crate::actors::tree::{
     Body, Directory, Drain, DynamicChildren, Node, TreeError, TreePorts, TreeSpec, lock,
 };
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd, WorkerMsg, WorkerState};
 use crate::logic::lifecycle::{self, Intake};
-use crate::logic::restart::{
-    Action, Call, CallId, ChildView, Input, Reply, StartOutcome, Supervisor,
-};
+use crate::logic::restart::{Action, CallId, ChildView, Input, Reply, StartOutcome, Supervisor};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::StateChange;
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{AgentSpec, ChildKind, SupervisorSpec};
+use crate::protocol::spec::{AgentSpec, ChildKind, Strategy, SupervisorSpec};
 use crate::protocol::status::{AgentState, HealthStatus, HealthView};
 
 /// Ended children that stay on the board for readers, per supervisor; the oldest goes first.
@@ -54,16 +54,6 @@ struct Live {
 
 /// A timer of ractor's; aborting it is its cancellation.
 type Timer = JoinHandle<Result<(), ractor::MessagingErr<SupervisorMsg>>>;
-
-/// A call that waits for its answer.
-#[derive(Debug)]
-struct Pending {
-    reply: oneshot::Sender<Reply>,
-    /// The child that the call would add.
-    added: Option<ChildName>,
-    /// The child that the call would forget.
-    deleted: Option<ChildName>,
-}
 
 /// State of a supervisor actor.
 #[derive(Debug)]
@@ -99,6 +89,10 @@ impl Drop for Shell {
     fn drop(&mut self) {
         if let Some((_, timer)) = &self.timer {
             timer.abort();
+        }
+        // Killed or panicked: its children are killed with it, and nobody else would say so.
+        if self.end.is_none() {
+            self.show_all_down();
         }
     }
 }
@@ -164,8 +158,11 @@ impl Shell {
                 return self.finish(RunEnd::StartFailed(StartError::Failed { message }));
             }
         }
-        for node in nodes {
-            self.adopt(node);
+        // A template is no child: it is only what instances are made of.
+        if !self.has_template() {
+            for node in nodes {
+                self.adopt(node);
+            }
         }
         self.show_children();
         self.feed(Input::Init, []);
@@ -243,34 +240,6 @@ impl Shell {
         self.carry_out(now, BTreeSet::new(), actions);
     }
 
-    /// Somebody asks for something.
-    pub(crate) fn on_call(
-        &mut self,
-        request: Call,
-        node: Option<Node>,
-        why: String,
-        reply: oneshot::Sender<Reply>,
-    ) {
-        let child = child_of(&request).cloned();
-        let known = |name: &ChildName| self.bodies.contains_key(name);
-        let mut pending = Pending { reply, added: None, deleted: None };
-        match (&request, node) {
-            (Call::StartChild(spec), Some(node)) if !known(&spec.name) => {
-                pending.added = Some(spec.name.clone());
-                self.adopt(node);
-            }
-            (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
-            _ => {}
-        }
-        if let Some(child) = &child {
-            self.announcer.requested(child, &why);
-        }
-        self.calls_made = self.calls_made.saturating_add(1);
-        let call = CallId(self.calls_made);
-        self.calls.insert(call, pending);
-        self.feed(Input::Call { call, request }, child);
-    }
-
     /// Kills a child's run as if it had crashed.
     pub(crate) fn kill_run(&self, child: &ChildName) {
         match self.live.get(child).map(|live| &live.cell) {
@@ -331,6 +300,9 @@ impl Shell {
     fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
         // Whoever is answered must find on the board what the answer says.
         let mut answers = Vec::new();
+        if let Some(machine) = &mut self.machine {
+            touched.extend(machine.take_changed());
+        }
         for action in actions {
             match action {
                 Action::Start { child, generation, trial: _ } => {
@@ -361,40 +333,6 @@ impl Shell {
         self.set_timer();
     }
 
-    /// Does what follows from an answer, and gives it back with whom to tell.
-    fn settle(
-        &mut self,
-        call: CallId,
-        reply: Reply,
-        touched: &mut BTreeSet<ChildName>,
-    ) -> Option<(oneshot::Sender<Reply>, Reply)> {
-        let pending = self.calls.remove(&call)?;
-        let done = !matches!(reply, Reply::Refused(_));
-        if let Some(added) = pending.added {
-            match &reply {
-                Reply::Ok | Reply::Undefined => self.keep_added(&added),
-                Reply::Refused(refusal) => {
-                    self.announcer.start_refused(&added, refusal.to_string());
-                }
-            }
-            touched.insert(added);
-        }
-        if let Some(deleted) = pending.deleted.filter(|_| done) {
-            self.forget(&deleted);
-        }
-        Some((pending.reply, reply))
-    }
-
-    fn keep_added(&mut self, added: &ChildName) {
-        if self.dynamic() == DynamicChildren::Keep
-            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
-        {
-            let node = Node { spec: view.spec, body: body.clone() };
-            lock(&self.tree).children.push(node);
-        }
-        self.show_children();
-    }
-
     fn set_timer(&mut self) {
         let wanted = self.machine.as_ref().and_then(Supervisor::deadline);
         if self.timer.as_ref().map(|(at, _)| *at) == wanted {
@@ -413,6 +351,10 @@ impl Shell {
 
     fn dynamic(&self) -> DynamicChildren {
         lock(&self.tree).dynamic
+    }
+
+    fn has_template(&self) -> bool {
+        self.spec.strategy == Strategy::SimpleOneForOne
     }
 
     fn view(&self, child: &ChildName) -> Option<ChildView> {
@@ -468,19 +410,6 @@ fn end_in(mut last: BoxedState, kind: ChildKind) -> Option<RunEnd> {
         ChildKind::Supervisor => {
             last.take::<SupervisorState>().ok().and_then(|mut last| last.take_end())
         }
-    }
-}
-
-fn child_of(request: &Call) -> Option<&ChildName> {
-    match request {
-        Call::StartChild(spec) => Some(&spec.name),
-        Call::TerminateChild(name)
-        | Call::RestartChild(name)
-        | Call::DeleteChild(name)
-        | Call::BounceChild(name)
-        | Call::ResetChild(name)
-        | Call::SetCircuit(name, _) => Some(name),
-        Call::Pause | Call::Resume => None,
     }
 }
 

@@ -53,7 +53,18 @@ impl Shell {
     pub(in crate::actors::shell) fn show_child(&mut self, child: &ChildName, view: &ChildView) {
         let Some(entry) = self.ports.board.get(child) else { return };
         let now = self.now();
-        let new = self.state_of(view);
+        // A child that was not started in this life of its supervisor is as the last one left it.
+        let new = match view.phase {
+            Phase::Created => entry.state,
+            Phase::Starting(_)
+            | Phase::Up(_)
+            | Phase::Stopping
+            | Phase::Waiting(_)
+            | Phase::Quarantined(_)
+            | Phase::Parked(_)
+            | Phase::Stopped
+            | Phase::Finished => self.state_of(view),
+        };
         let reason = self.announcer.reason(child, new);
         let changed = entry.state != new;
         let since = if changed { self.ports.clock.now() } else { entry.since };
@@ -91,7 +102,8 @@ impl Shell {
     /// that, until somebody starts it again.
     pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
         let Some(entry) = self.ports.board.get(child) else { return };
-        if entry.state == AgentState::Terminated || !self.bodies.contains_key(child) {
+        let ended = entry.state == AgentState::Terminated || !self.bodies.contains_key(child);
+        if ended || self.is_being_added(child) {
             return;
         }
         let asked = self.announcer.was_asked(child);
@@ -116,6 +128,36 @@ impl Shell {
             && !self.bodies.contains_key(&oldest)
         {
             self.ports.board.remove(&oldest);
+        }
+    }
+
+    /// The supervisor was killed, and its children are killed with it.
+    pub(in crate::actors::shell) fn show_all_down(&mut self) {
+        for child in self.names() {
+            let Some(entry) = self.ports.board.get(&child) else { continue };
+            match entry.state {
+                AgentState::Created | AgentState::Stopped | AgentState::Terminated => continue,
+                AgentState::Starting
+                | AgentState::Running
+                | AgentState::Degraded
+                | AgentState::Stopping
+                | AgentState::Backoff
+                | AgentState::Quarantined
+                | AgentState::Probation
+                | AgentState::Parked => {}
+            }
+            let reason = format!("its supervisor {} was killed", self.spec.name);
+            self.announcer.requested(&child, &reason);
+            let since = self.ports.clock.now();
+            self.ports.board.update(&child, |entry| {
+                entry.state = AgentState::Stopped;
+                entry.since = since;
+                entry.reason = reason;
+                (entry.pid, entry.next, entry.retry_at) = (None, None, None);
+            });
+            let agent = self.agent(&child);
+            let about = about(&child, agent.as_deref(), entry.generation);
+            self.announcer.state_changed(about, entry.state, AgentState::Stopped, None);
         }
     }
 
@@ -158,8 +200,9 @@ impl Shell {
         self.bodies.remove(child);
         self.draining.remove(child);
         self.announcer.forget(child);
+        let keep = !self.has_template();
         let mut tree = lock(&self.tree);
-        if tree.dynamic == DynamicChildren::Keep {
+        if keep && tree.dynamic == DynamicChildren::Keep {
             tree.children.retain(|node| node.spec.name != *child);
         }
         drop(tree);

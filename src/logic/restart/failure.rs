@@ -110,7 +110,8 @@ impl Supervisor {
             let backoff = &child.spec.policy.backoff;
             let delay = backoff::delay(backoff, child.failures, fraction).max(REFUSED_DELAY_MIN);
             let inputs = delay_inputs(inputs, backoff, child.failures, (delay, fraction));
-            let inputs = inputs.with("counted", false);
+            let least = ms(REFUSED_DELAY_MIN);
+            let inputs = inputs.with("counted", false).with("delay_min_ms", least);
             return Some(Judged { verdict: Verdict::Restart(delay), reason, inputs });
         }
         match self.judge_by_circuit(turn, place, inputs) {

@@ -395,7 +395,8 @@ impl Supervisor {
 
     /// The child that is the cause of a restart waits for its start like the members.
     fn lay_down(&mut self, cause: Place, now: Instant) {
-        let Some(child) = self.children.get(&cause) else { return };
+        let idle = self.children.get(&cause).filter(|child| !child.is_busy());
+        let Some(child) = idle else { return };
         match child.phase {
             // Its start has failed, or its run has ended; it is not yet laid down.
             Phase::Waiting(_) | Phase::Up(_) | Phase::Starting(_) => {}

@@ -41,6 +41,8 @@ pub struct Supervisor {
     /// Children whose time has come while starts are paused.
     pub(super) held: BTreeSet<Place>,
     timers: BTreeSet<(Instant, Place)>,
+    /// Children that were put into another phase since the last input.
+    pub(super) changed: Vec<ChildName>,
     /// Starts and stops of single children under way.
     pub(super) singles: usize,
 }
@@ -162,6 +164,7 @@ impl Supervisor {
             tied: BTreeSet::new(),
             held: BTreeSet::new(),
             timers: BTreeSet::new(),
+            changed: Vec::new(),
             singles: 0,
         };
         for child in children {
@@ -189,6 +192,12 @@ impl Supervisor {
         self
     }
 
+    /// Makes sure that the next run of a child has a generation above this one, for a child that
+    /// is added and may have run under a former life of the supervisor.
+    pub fn raise_generation(&mut self, child: &ChildName, used: Generation) {
+        self.generations.raise(child, used);
+    }
+
     /// Sets how many things it does at a time. To be called before [`Input::Init`].
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {
@@ -201,6 +210,7 @@ impl Supervisor {
     /// `jitter` is a fraction in `0.0..=1.0`; delays are drawn from it.
     pub fn on_input(&mut self, now: Instant, input: Input, jitter: f64) -> Vec<Action> {
         let mut turn = Turn::new(now, jitter);
+        self.changed.clear();
         self.run(&mut turn);
         self.take(&mut turn, input);
         self.run(&mut turn);
@@ -210,8 +220,15 @@ impl Supervisor {
     /// Handles everything that is due at `now`.
     pub fn on_deadline(&mut self, now: Instant, jitter: f64) -> Vec<Action> {
         let mut turn = Turn::new(now, jitter);
+        self.changed.clear();
         self.run(&mut turn);
         turn.out
+    }
+
+    /// Takes the children whose phase may have changed with the last input, those that need no
+    /// action and raise no note included.
+    pub fn take_changed(&mut self) -> Vec<ChildName> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Returns when [`Supervisor::on_deadline`] wants to be called.
@@ -379,6 +396,7 @@ impl Supervisor {
         if let Some(child) = self.children.get_mut(&place) {
             child.phase = phase;
             child.retry = Retry::None;
+            self.changed.push(child.spec.name.clone());
         }
     }
 

@@ -57,6 +57,7 @@ impl Supervisor {
         let Some(child) = self.children.get_mut(&place) else { return };
         child.phase = Phase::Waiting(at);
         child.retry = Retry::Tied;
+        self.changed.push(child.spec.name.clone());
         self.tied.insert(place);
     }
 

@@ -11,7 +11,7 @@ use crate::logic::restart::child::Place;
 use crate::logic::restart::machine::Supervisor;
 use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::spec::{BackoffSpec, Limit};
+use crate::protocol::spec::{BackoffSpec, Jitter, Limit};
 
 /// Milliseconds of a duration, rounded.
 pub(super) fn ms(duration: Duration) -> u64 {
@@ -116,7 +116,13 @@ pub(super) fn delay_inputs(
     if spec.initial.is_zero() {
         return inputs;
     }
+    let jitter = match spec.jitter {
+        Jitter::Full => "full",
+        Jitter::Equal => "equal",
+        Jitter::None => "none",
+    };
     inputs
+        .with("backoff_jitter", jitter)
         .with("backoff_initial_ms", ms(spec.initial))
         .with("backoff_factor", spec.factor)
         .with("backoff_max_ms", ms(spec.max))

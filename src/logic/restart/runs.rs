@@ -119,8 +119,12 @@ impl Supervisor {
         }
         let init = why == StartFor::Group && self.stage == Stage::Starting;
         let otp = self.children.get(&place).is_some_and(Child::is_otp);
+        let temporary = self.children.get(&place).is_some_and(Child::is_temporary);
         match why {
             StartFor::Addition => self.remove(turn, place),
+            StartFor::Policy | StartFor::Group if temporary && !(init && otp) => {
+                self.never_again(turn, place, error);
+            }
             StartFor::Request => self.rest(turn, place, Phase::Stopped),
             StartFor::Policy => self.failed(turn, place, Failure::Start(error), Within::Single),
             StartFor::Group if init && otp => self.init_failed(turn, place, error),
@@ -128,10 +132,21 @@ impl Supervisor {
         }
     }
 
+    /// A temporary child is never restarted, not even when it could not begin.
+    fn never_again(&mut self, turn: &mut Turn, place: Place, error: StartError) {
+        let next = at_once(NextKind::None);
+        let record = self.record(place, Reason::TemporaryExit, error_inputs(&error), next);
+        let Some(child) = self.children.get(&place) else { return };
+        let (child, generation) = (child.spec.name.clone(), child.generation);
+        turn.note(Note::StartFailed { child, generation, error, record });
+        self.remove(turn, place);
+    }
+
     /// OTP's rule: no retry while the supervisor itself starts.
     fn init_failed(&mut self, turn: &mut Turn, place: Place, error: StartError) {
         let next = at_once(NextKind::Escalate);
-        let record = self.record(place, Reason::StartFailed, error_inputs(&error), next);
+        let inputs = error_inputs(&error).with("starting", true);
+        let record = self.record(place, Reason::StartFailed, inputs, next);
         let Some(child) = self.children.get(&place) else { return };
         let (child, generation) = (child.spec.name.clone(), child.generation);
         let message = format!("child {child} failed to start: {error}");

@@ -1,0 +1,132 @@
+//! Calls under way: who asked, which child a call adds or forgets, and the answer.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::oneshot;
+
+use crate::actors::shell::Shell;
+use crate::actors::tree::{DynamicChildren, Node, lock};
+use crate::logic::restart::{Call, CallId, Input, Refusal, Reply};
+use crate::protocol::id::ChildName;
+
+/// A call that waits for its answer.
+#[derive(Debug)]
+pub(in crate::actors::shell) struct Pending {
+    reply: oneshot::Sender<Reply>,
+    /// The child that the call is about.
+    about: Option<ChildName>,
+    /// The child that the call would add.
+    added: Option<Node>,
+    /// The child that the call would forget.
+    deleted: Option<ChildName>,
+}
+
+impl Shell {
+    /// Somebody asks for something.
+    pub(crate) fn on_call(
+        &mut self,
+        request: Call,
+        node: Option<Node>,
+        why: String,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let child = child_of(&request).cloned();
+        let mut pending = Pending { reply, about: child.clone(), added: None, deleted: None };
+        match (&request, node) {
+            (Call::StartChild(spec), Some(node)) => {
+                let waits = self.is_being_added(&spec.name);
+                let new = self.view(&spec.name).is_none();
+                // Whoever asked first brings the body; the others wait for his answer.
+                if new && !waits {
+                    self.adopt(node.clone());
+                }
+                let used = self.ports.runs.last(&spec.name);
+                if let Some(machine) = &mut self.machine {
+                    machine.raise_generation(&spec.name, used);
+                }
+                pending.added = (new || waits).then_some(node);
+            }
+            (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
+            _ => {}
+        }
+        if let Some(child) = &child {
+            self.announcer.requested(child, &why);
+        }
+        self.calls_made = self.calls_made.saturating_add(1);
+        let call = CallId(self.calls_made);
+        self.calls.insert(call, pending);
+        self.feed(Input::Call { call, request }, child);
+    }
+
+    /// Whether a call that waits would add the child.
+    pub(in crate::actors::shell) fn is_being_added(&self, child: &ChildName) -> bool {
+        self.adding(child).is_some()
+    }
+
+    fn adding(&self, child: &ChildName) -> Option<&Node> {
+        let added = self.calls.values().filter_map(|pending| pending.added.as_ref());
+        added.into_iter().find(|node| node.spec.name == *child)
+    }
+
+    /// Does what follows from an answer, and gives it back with whom to tell.
+    pub(in crate::actors::shell) fn settle(
+        &mut self,
+        call: CallId,
+        reply: Reply,
+        touched: &mut BTreeSet<ChildName>,
+    ) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let pending = self.calls.remove(&call)?;
+        // The answer may be all that tells of a change: a call that finds its run ended already
+        // needs no action.
+        touched.extend(pending.about);
+        if let Some(added) = pending.added.map(|node| node.spec.name) {
+            match &reply {
+                Reply::Ok | Reply::Undefined => self.keep_added(&added),
+                Reply::Refused(refusal) => self.give_up_added(&added, refusal),
+            }
+            touched.insert(added);
+        }
+        let done = !matches!(reply, Reply::Refused(_));
+        if let Some(deleted) = pending.deleted.filter(|_| done) {
+            self.forget(&deleted);
+        }
+        Some((pending.reply, reply))
+    }
+
+    fn give_up_added(&mut self, added: &ChildName, refusal: &Refusal) {
+        if self.view(added).is_some() {
+            return;
+        }
+        self.announcer.start_refused(added, refusal.to_string());
+        self.show_end(added);
+        // The next one who asked for it has a body of his own.
+        if let Some(node) = self.adding(added).cloned() {
+            self.adopt(node);
+        }
+    }
+
+    fn keep_added(&mut self, added: &ChildName) {
+        // Instances of a template are gone with their supervisor, as in OTP.
+        if self.dynamic() == DynamicChildren::Keep
+            && !self.has_template()
+            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
+        {
+            let node = Node { spec: view.spec, body: body.clone() };
+            lock(&self.tree).children.push(node);
+        }
+        self.show_children();
+    }
+}
+
+fn child_of(request: &Call) -> Option<&ChildName> {
+    match request {
+        Call::StartChild(spec) => Some(&spec.name),
+        Call::TerminateChild(name)
+        | Call::RestartChild(name)
+        | Call::DeleteChild(name)
+        | Call::BounceChild(name)
+        | Call::ResetChild(name)
+        | Call::SetCircuit(name, _) => Some(name),
+        Call::Pause | Call::Resume => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! One seed from beginning to end: the tree starts, commands and faults fall on it, then there is
+//! calm, then it is shut down; the checkers look after each step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use provost::actors::tree::{
+    Drain, DynamicChildren, Node, Tree, TreeError, TreeHandle, TreePorts, TreeSpec,
+};
+use provost::board::Board;
+use provost::logic::restart::Call;
+use provost::protocol::id::{AgentId, ChildName};
+use provost::protocol::spec::{AgentSpec, ChildSpec, OnDaemonExit, RuntimeKind, StopSpec};
+use tokio::task::JoinSet;
+
+use crate::simulation::bugs::{Bug, END_MAX};
+use crate::simulation::check::Checkers;
+use crate::simulation::runs::Runtime;
+use crate::simulation::shape::{Command, Member, STORM, Scenario, Team};
+use crate::simulation::world::{What, World};
+
+/// Between two looks of the checkers.
+const STEP: Duration = Duration::from_millis(1_700);
+
+/// Enough for every delay, open time, throttle and start timeout to pass in calm.
+const CALM: Duration = Duration::from_secs(300);
+
+/// After that nothing may be left, not even a timer.
+const AFTER: Duration = Duration::from_secs(100);
+
+/// What a seed led to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) trace: Vec<String>,
+    pub(crate) faults: Vec<String>,
+    pub(crate) events: usize,
+    pub(crate) runs: usize,
+}
+
+/// Plays one seed.
+pub(crate) fn play(seed: u64, bug: Option<Bug>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let scenario = Scenario::of(seed);
+    let (world, faults) = runtime.block_on(async {
+        let world = World::new(seed, bug, scenario.family.clone());
+        let mut checkers = Checkers::new(Arc::clone(&world));
+        run(&world, &scenario, &mut checkers).await;
+        (world, checkers.into_faults())
+    });
+    let history = world.since(0);
+    let runs = history.iter().filter(|moment| matches!(moment.what, What::Start(..))).count();
+    let events = history.iter().filter(|moment| matches!(moment.what, What::Event(..))).count();
+    Outcome { trace: history.iter().map(ToString::to_string).collect(), faults, events, runs }
+}
+
+async fn run(world: &Arc<World>, scenario: &Scenario, checkers: &mut Checkers) {
+    let board = Arc::new(Board::default());
+    let ports = TreePorts {
+        sink: Arc::<World>::clone(world),
+        clock: Arc::<World>::clone(world),
+        jitter: Arc::<World>::clone(world),
+        runs: Arc::<World>::clone(world),
+        board: Arc::clone(&board),
+        severities: Arc::default(),
+        measure_every: Duration::from_secs(120),
+    };
+    let handle = TreeHandle::new(scenario.family.root.name.clone(), ports);
+    let team = match world.bug {
+        Some(bug) => bug.change(scenario.team.clone()),
+        None => scenario.team.clone(),
+    };
+    let mut calls = JoinSet::new();
+    for (number, (at, command)) in scenario.commands.iter().cloned().enumerate() {
+        let (world, handle) = (Arc::clone(world), handle.clone());
+        calls.spawn(async move {
+            tokio::time::sleep(at).await;
+            give(&world, &handle, number, command).await;
+        });
+    }
+    match Tree::start_under(tree_of(world, &team), handle.clone()).await {
+        Ok(tree) => through(world, &board, tree, checkers).await,
+        Err(error) => world.note(What::Did(format!("the tree does not start: {error}"))),
+    }
+    world.calm_down();
+    let answered =
+        tokio::time::timeout(STORM + END_MAX, async { while calls.join_next().await.is_some() {} });
+    checkers.expect("answer", answered.await.is_ok(), "a call is never answered");
+    tokio::time::sleep(AFTER).await;
+    settle().await;
+    checkers.look(&board);
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    checkers.expect("end", tasks == 0, &format!("{tasks} tasks are left"));
+    checkers.at_the_end();
+}
+
+/// The life of a tree that has started.
+async fn through(world: &Arc<World>, board: &Arc<Board>, mut tree: Tree, checkers: &mut Checkers) {
+    let handle = tree.handle();
+    let storm_ends = tokio::time::Instant::now() + STORM;
+    let mut ended = false;
+    while !ended && tokio::time::Instant::now() < storm_ends {
+        ended = step(world, &mut tree, STEP).await;
+        checkers.look(board);
+    }
+    world.calm_down();
+    if !ended {
+        handle.call_all(Call::Resume, "calm").await;
+    }
+    let calm_ends = tokio::time::Instant::now() + CALM;
+    while !ended && tokio::time::Instant::now() < calm_ends {
+        ended = step(world, &mut tree, STEP * 20).await;
+        checkers.look(board);
+    }
+    if !ended {
+        checkers.in_calm(board);
+    }
+    world.note(What::Did("shutdown".to_owned()));
+    let in_time = tree.shutdown(END_MAX).await;
+    world.note(What::Did("shut down".to_owned()));
+    checkers.expect("end", in_time, "the tree does not end in time");
+}
+
+/// Lets time pass; tells whether the tree has ended by itself.
+async fn step(world: &World, tree: &mut Tree, time: Duration) -> bool {
+    let ended = tokio::select! {
+        biased;
+        // Cancel safe: the end is kept for the next call.
+        exit = tree.ended() => Some(exit),
+        () = tokio::time::sleep(time) => None,
+    };
+    settle().await;
+    if let Some(exit) = &ended {
+        world.note(What::Did(format!("the tree ends: {exit}")));
+    }
+    ended.is_some()
+}
+
+/// Lets everything that is under way at this moment come to its end; no time passes.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn give(world: &Arc<World>, handle: &TreeHandle, number: usize, command: Command) {
+    world.note(What::Command(number, command.clone()));
+    let answer = perform(world, handle, command).await;
+    world.note(What::Answer(number, answer.map_err(|error| error.to_string())));
+}
+
+async fn perform(
+    world: &Arc<World>,
+    handle: &TreeHandle,
+    command: Command,
+) -> Result<(), TreeError> {
+    let why = "simulation";
+    let named = command.about().cloned();
+    let call = |call: Call| async move { handle.call(&named.unwrap(), call, why).await };
+    match command {
+        Command::Terminate(name) => call(Call::TerminateChild(name)).await,
+        Command::TerminateWithin(name, grace) => {
+            handle.call_within(&name, Call::TerminateChild(name.clone()), why, grace).await
+        }
+        Command::Restart(name) => call(Call::RestartChild(name)).await,
+        Command::Bounce(name) => call(Call::BounceChild(name)).await,
+        Command::Delete(name) => call(Call::DeleteChild(name)).await,
+        Command::Reset(name) => call(Call::ResetChild(name)).await,
+        Command::Circuit(name, set) => call(Call::SetCircuit(name, set)).await,
+        Command::Add(name) => {
+            let kin = &world.family.kin[&name];
+            let (parent, spec) = (kin.parent.clone(), kin.spec.clone());
+            let node = worker(world, spec);
+            handle.start_child(&parent, node).await
+        }
+        Command::KillRun(name) => handle.kill_run(&name),
+        Command::Drain(name) => handle.set_draining(&name, Drain::On, why),
+        Command::Undrain(name) => handle.set_draining(&name, Drain::Off, why),
+        Command::Pause | Command::Resume if world.is_calm() => Ok(()),
+        Command::Pause => {
+            handle.call_all(Call::Pause, why).await;
+            Ok(())
+        }
+        Command::Resume => {
+            handle.call_all(Call::Resume, why).await;
+            Ok(())
+        }
+        Command::Panic(team) => {
+            world.panic_in(&team);
+            Ok(())
+        }
+        Command::Clock(seconds) => {
+            world.jump(seconds);
+            Ok(())
+        }
+    }
+}
+
+fn tree_of(world: &Arc<World>, team: &Team) -> TreeSpec {
+    let node = |member: &Member| match member {
+        Member::Worker(spec) => worker(world, spec.clone()),
+        Member::Team(spec, below) => Node::supervisor(spec.clone(), tree_of(world, below)),
+    };
+    TreeSpec {
+        supervisor: team.spec.clone(),
+        children: team.members.iter().map(node).collect(),
+        dynamic: if team.keeps { DynamicChildren::Keep } else { DynamicChildren::Forget },
+    }
+}
+
+fn worker(world: &Arc<World>, spec: ChildSpec) -> Node {
+    let runtime = Arc::new(Runtime { world: Arc::clone(world), child: spec.name.clone() });
+    let agent = Arc::new(agent(&spec));
+    Node::agent(spec, runtime, agent)
+}
+
+fn agent(spec: &ChildSpec) -> AgentSpec {
+    AgentSpec {
+        agent_id: id_of(&spec.name),
+        name: spec.name.clone(),
+        agent_type: "simulated".parse().unwrap(),
+        runtime: RuntimeKind::InProcess,
+        command: Vec::new(),
+        env: std::collections::BTreeMap::new(),
+        secret_env: Vec::new(),
+        cwd: "/".into(),
+        capabilities: Vec::new(),
+        slots: 1,
+        max_memory_mb: None,
+        timeout: Duration::from_secs(1),
+        stop: StopSpec::default(),
+        nats_access: false,
+        on_daemon_exit: OnDaemonExit::Stop,
+        restart: spec.restart,
+        policy: spec.policy,
+        labels: std::collections::BTreeMap::new(),
+        origin: None,
+    }
+}
+
+fn id_of(name: &ChildName) -> AgentId {
+    format!("id-{name}").parse().unwrap()
+}
