@@ -83,11 +83,7 @@ impl Shell {
             if done {
                 self.keep_added(&added);
             } else if self.view(&added).is_none() {
-                self.forget(&added);
-                // The next one who asked for it has a body of his own.
-                if let Some(node) = self.adding(&added).cloned() {
-                    self.adopt(node);
-                }
+                self.forget_added(&added);
             }
             touched.insert(added);
         }
@@ -95,6 +91,14 @@ impl Shell {
             self.forget(&deleted);
         }
         tell(pending.reply, reply);
+    }
+
+    fn forget_added(&mut self, added: &ChildName) {
+        self.forget(added);
+        // The next one who asked for it has a body of his own.
+        if let Some(node) = self.adding(added).cloned() {
+            self.adopt(node);
+        }
     }
 
     fn keep_added(&mut self, added: &ChildName) {
