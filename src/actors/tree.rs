@@ -68,6 +68,15 @@ impl Directory {
         self.lock().get(name).cloned()
     }
 
+    /// Tells the root to stop everything in order.
+    pub(crate) fn halt(&self, root: &ChildName) {
+        if let Some(root) = self.find(root)
+            && root.send_message(SupervisorMsg::Halt).is_err()
+        {
+            tracing::debug!("the root has ended already");
+        }
+    }
+
     fn all(&self) -> Vec<ActorRef<SupervisorMsg>> {
         self.lock().values().cloned().collect()
     }

@@ -100,8 +100,10 @@ pub fn successors(state: AgentState) -> &'static [AgentState] {
             S::Stopped,
             S::Terminated,
         ],
-        S::Stopped => &[S::Starting, S::Stopping, S::Terminated],
-        S::Terminated => &[S::Starting, S::Stopping],
+        // A supervisor's next life finds its children as the last one left them; one that its start
+        // does not reach waits or is quarantined from there.
+        S::Stopped => &[S::Starting, S::Stopping, S::Backoff, S::Quarantined, S::Terminated],
+        S::Terminated => &[S::Starting, S::Stopping, S::Backoff, S::Quarantined],
     }
 }
 
@@ -285,8 +287,8 @@ mod tests {
             ".x..x....xx", // quarantined
             ".xxxxxx.xxx", // probation
             ".x..x.x..xx", // parked
-            ".x..x.....x", // stopped
-            ".x..x......", // terminated
+            ".x..xxx...x", // stopped
+            ".x..xxx....", // terminated
         ];
         for (from, row) in AgentState::ALL.into_iter().zip(table) {
             for (to, mark) in AgentState::ALL.into_iter().zip(row.chars()) {

@@ -9,8 +9,8 @@ use provost::protocol::exit::ChildExit;
 use provost::protocol::fact::{Fact, Severity};
 use provost::protocol::id::ChildName;
 use provost::protocol::spec::{
-    AutoShutdown, BackoffSpec, ChildKind, ChildSpec, CircuitSpec, Jitter, Limit, RestartPolicy,
-    RestartType, Shutdown, Strategy, SupervisorSpec,
+    AutoShutdown, BackoffSpec, ChildKind, ChildSpec, CircuitSpec, Jitter, Limit, OnExceeded,
+    RestartPolicy, RestartType, Shutdown, Strategy, SupervisorSpec,
 };
 use provost::protocol::status::{AgentState, CircuitState};
 
@@ -370,4 +370,23 @@ async fn nothing_under_a_killed_supervisor_outlives_the_start_of_its_replacement
     }
     assert_eq!(census.twice.load(Ordering::SeqCst), 0, "two runs of one child at a time");
     drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_may_stop_the_tree_stops_everything_in_order() {
+    let mut policy = policy();
+    policy.circuit.as_mut().unwrap().on_exceeded = OnExceeded::StopTree;
+    let mut world = World::new().with(child("a", RestartPolicy::OTP), vec![Run::Obeys]);
+    let crashing = world.node(child("w1", policy), vec![crash(1)]);
+    let team = TreeSpec::new(supervisor("team", Strategy::OneForOne, None), vec![crashing]);
+    let spec = ChildSpec {
+        kind: ChildKind::Supervisor,
+        shutdown: Shutdown::Infinity,
+        ..child("team", RestartPolicy::OTP)
+    };
+    world.children.push(Node::supervisor(spec, team));
+    let mut tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();
+    let ended = tokio::time::timeout(seconds(60), tree.ended()).await;
+    assert_eq!(ended, Ok(ChildExit::Stopped));
+    assert_eq!(world.log().last().unwrap(), "end a");
 }

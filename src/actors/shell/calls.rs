@@ -114,7 +114,12 @@ impl Shell {
             let node = Node { spec: view.spec, body: body.clone() };
             lock(&self.tree).children.push(node);
         }
-        self.show_children();
+        // The whole list is not written anew: that would make each addition dearer than the last.
+        self.ports.board.update(&self.spec.name, |entry| {
+            if !entry.children.contains(added) {
+                entry.children.push(added.clone());
+            }
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use crate::actors::announce::Failure;
 use crate::actors::shell::{Shell, about, tell};
 use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
-use crate::logic::restart::Note;
+use crate::logic::restart::{EndScope, Note};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, Severity};
 use crate::protocol::id::ChildName;
@@ -108,7 +108,23 @@ impl Shell {
         }
     }
 
-    pub(in crate::actors::shell) fn on_ended(&mut self, exit: ChildExit) {
+    /// Tells the root to stop everything (`on_exceeded = "stop_tree"`). The order reaches it before
+    /// the end of this supervisor does.
+    pub(in crate::actors::shell) fn halt_tree(&self) {
+        let parent = |name: &ChildName| self.ports.board.get(name).and_then(|entry| entry.parent);
+        let mut root = self.spec.name.clone();
+        while let Some(above) = parent(&root) {
+            root = above;
+        }
+        if root != self.spec.name {
+            self.directory.halt(&root);
+        }
+    }
+
+    pub(in crate::actors::shell) fn on_ended(&mut self, exit: ChildExit, scope: EndScope) {
+        if scope == EndScope::Tree {
+            self.halt_tree();
+        }
         let children = self.names();
         self.announcer.supervisor(Fact::SupervisorStopped, children, None, Severity::Info);
         let end = if self.began {

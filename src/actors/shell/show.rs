@@ -206,7 +206,9 @@ impl Shell {
             tree.children.retain(|node| node.spec.name != *child);
         }
         drop(tree);
-        self.show_children();
+        self.ports
+            .board
+            .update(&self.spec.name, |entry| entry.children.retain(|name| name != child));
     }
 
     /// Somebody wants to know the children.

@@ -204,11 +204,9 @@ fn tree_of(world: &Arc<World>, team: &Team) -> TreeSpec {
         Member::Worker(spec) => worker(world, spec.clone()),
         Member::Team(spec, below) => Node::supervisor(spec.clone(), tree_of(world, below)),
     };
-    TreeSpec {
-        supervisor: team.spec.clone(),
-        children: team.members.iter().map(node).collect(),
-        dynamic: if team.keeps { DynamicChildren::Keep } else { DynamicChildren::Forget },
-    }
+    let dynamic = if team.keeps { DynamicChildren::Keep } else { DynamicChildren::Forget };
+    let children = team.members.iter().map(node).collect();
+    TreeSpec { dynamic, ..TreeSpec::new(team.spec.clone(), children) }
 }
 
 fn worker(world: &Arc<World>, spec: ChildSpec) -> Node {

@@ -202,7 +202,7 @@ impl EventSink for World {
 impl WallClock for World {
     fn now(&self) -> Timestamp {
         let jump = self.with(|state| state.clock_jump);
-        let since = i64::try_from(World::now(self).as_secs()).unwrap();
+        let since = i64::try_from(Self::now(self).as_secs()).unwrap();
         Timestamp::from_second(1_700_000_000 + jump + since).unwrap()
     }
 }

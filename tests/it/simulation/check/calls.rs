@@ -70,12 +70,11 @@ impl Calls {
         self.about(child).any(|asked| asked.concerns(now))
     }
 
-    /// Whether a call that is under way stops the child.
+    /// Whether a call that is under way takes the child down for good.
     pub(super) fn stop(&self, child: &ChildName) -> bool {
-        self.about(child).any(|asked| {
-            let kills = matches!(asked.command, Command::Bounce(_) | Command::KillRun(_));
-            asked.answered.is_none() && (kills || asked.stops())
-        })
+        // Deleting stops nothing: a child that runs is not deleted.
+        let deletes = |asked: &Asked| matches!(asked.command, Command::Delete(_));
+        self.about(child).any(|asked| asked.answered.is_none() && asked.stops() && !deletes(asked))
     }
 
     pub(super) fn at_the_end(&self, faults: &mut Faults) {

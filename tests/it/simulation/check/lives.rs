@@ -87,6 +87,10 @@ impl Lives {
         }
         let why = self.reasons.insert(child.clone(), Reasons::default()).unwrap_or_default();
         let called = calls.concern(child, moment.at);
+        if called && why.group {
+            // A start that was called for does not use up that of the group which follows.
+            self.reasons.entry(child.clone()).or_default().group = true;
+        }
         let sibling_called = family
             .kin
             .iter()
@@ -106,10 +110,9 @@ impl Lives {
         }
         if family.kin[child].team.is_some() {
             self.begun.remove(child);
-            for (name, kin) in &family.kin {
-                if kin.parent == *child {
-                    self.reasons.remove(name);
-                }
+            let below = family.kin.iter().filter(|(_, kin)| kin.parent == *child);
+            for (name, _) in below {
+                self.reasons.remove(name);
             }
         }
     }
