@@ -5,13 +5,14 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CARGO ?= cargo
 DEMO_SECONDS ?=
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint bench clean
 
 help:
 	@echo 'make demo    a supervised tree of real processes that fail on purpose; Ctrl-C ends it'
 	@echo '             (DEMO_SECONDS=20 make demo ends by itself)'
 	@echo 'make test    all checks and tests'
 	@echo 'make lint    format, clippy, documentation and dependency checks alone'
+	@echo 'make bench   what supervision costs, beside Erlang/OTP where escript is installed'
 	@echo 'make setup   only installs what is missing, into .tools/'
 	@echo 'make clean   removes target/ and .tools/'
 
@@ -30,6 +31,14 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	scripts/check-dependencies.sh
+
+bench:
+	$(CARGO) bench --locked --bench decision
+	$(CARGO) bench --locked --bench supervision
+	@if command -v escript >/dev/null; then \
+	  escript benches/otp_bench.escript latency && escript benches/otp_bench.escript burst && \
+	  escript benches/otp_bench.escript start && escript benches/otp_bench.escript memory 100000; \
+	else echo 'no Erlang here: its figures are left out (Debian: erlang-base)'; fi
 
 clean:
 	$(CARGO) clean
