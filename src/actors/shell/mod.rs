@@ -300,7 +300,6 @@ impl Shell {
     fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
         // Whoever is answered must find on the board what the answer says.
         let mut answers = Vec::new();
-        let mut ready = false;
         if let Some(machine) = &mut self.machine {
             touched.extend(machine.take_changed());
         }
@@ -318,8 +317,7 @@ impl Shell {
                     answers.extend(self.settle(call, reply, &mut touched));
                 }
                 Action::Note(note) => self.tell(now, *note, &mut touched),
-                // Told at the end: until then the board is behind.
-                Action::Ready => ready = true,
+                Action::Ready => self.on_ready(),
                 Action::Ended { exit, scope } => {
                     self.show(&touched);
                     answer(answers);
@@ -328,9 +326,6 @@ impl Shell {
             }
         }
         self.show(&touched);
-        if ready {
-            self.on_ready();
-        }
         answer(answers);
         self.set_timer();
     }
