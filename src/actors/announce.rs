@@ -102,21 +102,11 @@ impl Announcer {
     /// Why the child is in this state, in words.
     pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
         let Some(trail) = self.trails.get(child) else { return String::new() };
-        match state {
-            AgentState::Starting | AgentState::Running if trail.outage.is_some() => {
-                format!("restarted; {}", trail.because)
-            }
-            AgentState::Created
-            | AgentState::Starting
-            | AgentState::Running
-            | AgentState::Degraded
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Probation
-            | AgentState::Parked
-            | AgentState::Stopped
-            | AgentState::Terminated => trail.because.clone(),
+        let starts = matches!(state, AgentState::Starting | AgentState::Running);
+        if starts && trail.outage.is_some() {
+            format!("restarted; {}", trail.because)
+        } else {
+            trail.because.clone()
         }
     }
 
@@ -264,18 +254,10 @@ impl Announcer {
             return;
         }
         let change = Box::new(self.changed(about, Some(old), new, pid));
-        let fact = match new {
-            AgentState::Terminated => Fact::AgentTerminated(change),
-            AgentState::Created
-            | AgentState::Starting
-            | AgentState::Running
-            | AgentState::Degraded
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Probation
-            | AgentState::Parked
-            | AgentState::Stopped => Fact::AgentStateChanged(change),
+        let fact = if new == AgentState::Terminated {
+            Fact::AgentTerminated(change)
+        } else {
+            Fact::AgentStateChanged(change)
         };
         self.emit(about, fact, Severity::Info);
         if new == AgentState::Terminated {

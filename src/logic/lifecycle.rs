@@ -43,6 +43,24 @@ pub fn state_of(view: &ChildView, health: HealthStatus, intake: Intake) -> Agent
     }
 }
 
+/// Returns the health of a run that no probe speaks for, as its state tells it; `None` when there is
+/// no run to be healthy.
+#[must_use]
+pub fn health_of(state: AgentState) -> Option<HealthStatus> {
+    match state {
+        AgentState::Running => Some(HealthStatus::Healthy),
+        AgentState::Degraded | AgentState::Probation => Some(HealthStatus::Degraded),
+        AgentState::Created
+        | AgentState::Starting
+        | AgentState::Stopping
+        | AgentState::Backoff
+        | AgentState::Quarantined
+        | AgentState::Parked
+        | AgentState::Stopped
+        | AgentState::Terminated => None,
+    }
+}
+
 /// Returns the states that may follow a state. A state that lasts no time may be passed over: a
 /// crash with no backoff leads from running to starting, a start that is given up in the same
 /// moment from anywhere to stopping.

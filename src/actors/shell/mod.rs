@@ -224,6 +224,7 @@ impl Shell {
     }
 
     pub(crate) fn keep(&mut self, actor: ActorId, end: RunEnd) {
+        self.kinds.remove(&actor);
         self.ends.insert(actor, end);
     }
 

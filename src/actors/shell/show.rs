@@ -13,7 +13,7 @@ use crate::logic::restart::{ChildView, Phase, Supervisor};
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind};
-use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView};
+use crate::protocol::status::{AgentState, CircuitState, HealthView};
 
 impl Shell {
     pub(in crate::actors::shell) fn on_measured(
@@ -23,18 +23,7 @@ impl Shell {
         metrics: HealthMetrics,
     ) {
         let Some(agent) = self.agent(child) else { return };
-        let status = match self.shown(child) {
-            AgentState::Running => HealthStatus::Healthy,
-            AgentState::Degraded | AgentState::Probation => HealthStatus::Degraded,
-            AgentState::Created
-            | AgentState::Starting
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Parked
-            | AgentState::Stopped
-            | AgentState::Terminated => return,
-        };
+        let Some(status) = lifecycle::health_of(self.shown(child)) else { return };
         self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
         let report = HealthReported { status, metrics };
         self.announcer.health(about(child, Some(&agent), generation), report);
@@ -135,16 +124,8 @@ impl Shell {
     pub(in crate::actors::shell) fn show_all_down(&mut self) {
         for child in self.names() {
             let Some(entry) = self.ports.board.get(&child) else { continue };
-            match entry.state {
-                AgentState::Created | AgentState::Stopped | AgentState::Terminated => continue,
-                AgentState::Starting
-                | AgentState::Running
-                | AgentState::Degraded
-                | AgentState::Stopping
-                | AgentState::Backoff
-                | AgentState::Quarantined
-                | AgentState::Probation
-                | AgentState::Parked => {}
+            if entry.state == AgentState::Created || !entry.state.takes_a_place() {
+                continue;
             }
             let reason = format!("its supervisor {} was killed", self.spec.name);
             self.announcer.requested(&child, &reason);
