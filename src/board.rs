@@ -13,7 +13,7 @@ use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
 use crate::protocol::spec::{ChildKind, Limit, Strategy};
 use crate::protocol::status::{
-    AgentState, AgentStatus, CircuitState, CircuitStatus, HealthView, TreeNode,
+    AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, TreeNode,
 };
 
 /// What makes a child an agent.
@@ -44,6 +44,8 @@ pub struct Entry {
     pub generation: Generation,
     /// Process id, if a process runs.
     pub pid: Option<u32>,
+    /// What holds its processes together, if processes run.
+    pub containment: Option<Containment>,
     /// Restarts so far.
     pub restarts: u64,
     /// Since when it is in this state.
@@ -158,6 +160,7 @@ impl Entry {
             health: self.health,
             next: self.next_action(now),
             labels: agent.labels,
+            containment: self.containment,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatu
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
+use crate::protocol::status::{Containment, HealthStatus, Readiness};
 
 /// A future that can stand behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,7 +33,16 @@ pub trait AgentRuntime: fmt::Debug + Send + Sync + 'static {
         &self,
         generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>>;
+
+    /// Longest time a start may take before it counts as failed; `None` waits without limit, as
+    /// for an agent that somebody else starts.
+    fn start_timeout(&self) -> Option<Duration> {
+        Some(START_TIMEOUT)
+    }
 }
+
+/// Longest time of a start unless a runtime says otherwise.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One run under way. Dropping it ends the run at once, the whole process group included.
 pub trait RunningAgent: fmt::Debug + Send + 'static {
@@ -46,6 +56,20 @@ pub trait RunningAgent: fmt::Debug + Send + 'static {
     /// Cancel safe: the exit is kept and the next call returns it.
     fn exited(&mut self) -> BoxFuture<'_, ChildExit>;
 
+    /// Waits for what the run tells next. After [`RunNews::Exited`] there is nothing more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no news is lost, and the exit is kept and told again by the next call.
+    fn next(&mut self) -> BoxFuture<'_, RunNews> {
+        Box::pin(async move { RunNews::Exited(self.exited().await) })
+    }
+
+    /// What is known of the run since it began.
+    fn face(&self) -> RunFace {
+        RunFace { pid: self.pid(), ..RunFace::default() }
+    }
+
     /// Asks the run to stop (its stop signal); returns at once.
     fn ask_to_stop(&mut self);
 
@@ -56,6 +80,47 @@ pub trait RunningAgent: fmt::Debug + Send + 'static {
     fn measure(&mut self) -> HealthMetrics {
         HealthMetrics::default()
     }
+}
+
+/// What a run tells while it lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunNews {
+    /// Its health or readiness changed.
+    Health(RunHealth),
+    /// It has ended, and nothing of it is left.
+    Exited(ChildExit),
+}
+
+/// Health and readiness of a run that something speaks for: a probe, a beat, a notification.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RunHealth {
+    /// Verdict.
+    pub status: HealthStatus,
+    /// Whether it can be given work.
+    pub readiness: Readiness,
+    /// Why, in words; empty when there is nothing to say.
+    pub message: String,
+}
+
+/// What is known of a run when it begins.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RunFace {
+    /// Process id, if the run is a process.
+    pub pid: Option<u32>,
+    /// Whether it was begun for this start or lived before.
+    pub origin: RunOrigin,
+    /// What holds its processes together, if it has any.
+    pub containment: Option<Containment>,
+}
+
+/// Where a run comes from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RunOrigin {
+    /// It was begun now.
+    #[default]
+    Begun,
+    /// An earlier daemon, or an earlier keeper, had begun it.
+    Adopted,
 }
 
 /// An event before it has an identity.

@@ -138,7 +138,13 @@ pub(crate) fn exit_text(exit: &ChildExit) -> String {
         | ChildExit::Signaled { .. }
         | ChildExit::Panicked { .. }
         | ChildExit::Throttled { .. }
-        | ChildExit::Lost { .. } => exit.to_string(),
+        | ChildExit::Lost { .. }
+        | ChildExit::OutOfMemory { .. }
+        | ChildExit::ProbeFailed { .. }
+        | ChildExit::Watchdog { .. }
+        | ChildExit::Hung { .. }
+        | ChildExit::RanTooLong { .. }
+        | ChildExit::Judged { .. } => exit.to_string(),
     }
 }
 

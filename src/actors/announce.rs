@@ -110,6 +110,16 @@ impl Announcer {
         }
     }
 
+    /// A run that an earlier daemon or keeper had begun was taken over.
+    pub(crate) fn adopted(&mut self, child: &ChildName) {
+        "adopted: its run outlived an earlier daemon".clone_into(&mut self.trail(child).because);
+    }
+
+    /// What speaks for the child says why it is so.
+    pub(crate) fn because(&mut self, child: &ChildName, why: &str) {
+        why.clone_into(&mut self.trail(child).because);
+    }
+
     /// Forgets a child.
     pub(crate) fn forget(&mut self, child: &ChildName) {
         self.trails.remove(child);

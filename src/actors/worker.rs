@@ -10,14 +10,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::ports::{AgentRuntime, RunningAgent};
+use crate::ports::{AgentRuntime, RunFace, RunHealth, RunNews, RunningAgent};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::HealthMetrics;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::Shutdown;
-
-/// Longest time a start may take before it counts as failed; a runtime may have a shorter one.
-pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Orders that may wait for a run: one to stop, one to kill, and room for repetition.
 const ORDERS_MAX: usize = 4;
@@ -32,9 +29,11 @@ pub(crate) enum WorkerMsg {
     /// Somebody wants the run killed as if it had crashed.
     Kill,
     /// The run executes.
-    Started(Option<u32>),
+    Started(RunFace),
     /// The run was measured.
     Measured(HealthMetrics),
+    /// The run's health changed.
+    Health(RunHealth),
     /// The run has ended or could not begin.
     Ended(RunEnd),
     /// The time to stop is over.
@@ -66,9 +65,11 @@ pub struct ChildReport {
 #[derive(Clone, Debug)]
 pub(crate) enum ChildNews {
     /// The run executes.
-    Started(Option<u32>),
+    Started(RunFace),
     /// The run was measured.
     Measured(HealthMetrics),
+    /// The run's health changed.
+    Health(RunHealth),
 }
 
 /// What a worker needs at birth.
@@ -170,7 +171,8 @@ impl Actor for Worker {
                 state.wish = Wish::Forced;
                 state.order(Order::Kill);
             }
-            WorkerMsg::Started(pid) => state.report(ChildNews::Started(pid)),
+            WorkerMsg::Started(face) => state.report(ChildNews::Started(face)),
+            WorkerMsg::Health(health) => state.report(ChildNews::Health(health)),
             WorkerMsg::Measured(metrics) => state.report(ChildNews::Measured(metrics)),
             WorkerMsg::Ended(end) => {
                 state.end = Some(seen_as(state.wish, end));
@@ -261,7 +263,7 @@ async fn run_to_end(
         match begin(runtime.as_ref(), generation, &mut orders).await {
             Err(end) => end,
             Ok(mut running) => {
-                tell(&myself, WorkerMsg::Started(running.pid()));
+                tell(&myself, WorkerMsg::Started(running.face()));
                 RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
             }
         }
@@ -286,7 +288,14 @@ async fn begin(
     generation: Generation,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Result<Box<dyn RunningAgent>, RunEnd> {
-    let started = tokio::time::timeout(START_TIMEOUT, runtime.start(generation));
+    let limit = runtime.start_timeout();
+    let start = runtime.start(generation);
+    let started = async move {
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, start).await.map_err(|_elapsed| limit),
+            None => Ok(start.await),
+        }
+    };
     tokio::select! {
         // In this order, so that a simulation with one seed goes one way.
         biased;
@@ -294,8 +303,8 @@ async fn begin(
         started = started => match started {
             Ok(Ok(running)) => Ok(running),
             Ok(Err(error)) => Err(RunEnd::StartFailed(error)),
-            Err(_elapsed) => {
-                let timeout_ms = u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+            Err(limit) => {
+                let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 Err(RunEnd::StartFailed(StartError::Timeout { timeout_ms }))
             }
         },
@@ -317,8 +326,11 @@ async fn follow(
         tokio::select! {
             // An exit goes before an order, an order before a measurement.
             biased;
-            // `exited` is cancel safe by contract: the exit is kept for the next call.
-            exit = running.exited() => return exit,
+            // `next` is cancel safe by contract: no news is lost.
+            news = running.next() => match news {
+                RunNews::Exited(exit) => return exit,
+                RunNews::Health(health) => tell(myself, WorkerMsg::Health(health)),
+            },
             // Receiving is cancel safe.
             order = orders.recv(), if owned => match order {
                 Some(Order::Stop) => running.ask_to_stop(),

@@ -87,6 +87,7 @@ pub(crate) fn agent(name: &str, state: AgentState) -> AgentStatus {
         health: HealthView::default(),
         next: None,
         labels: BTreeMap::new(),
+        containment: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::config::agent::{AgentEntry, AgentType, EnvValue};
 use crate::config::checked::Config;
 use crate::config::units::names_a_secret;
+use crate::protocol::care::CareSpec;
 use crate::protocol::command::SpawnRequest;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
 use crate::protocol::spec::AgentSpec;
@@ -100,6 +101,7 @@ impl Config {
             stop: agent_type.stop.clone(),
             nats_access: agent_type.nats_access,
             on_daemon_exit: agent_type.on_daemon_exit,
+            care: CareSpec::default(),
             restart: agent_type.restart,
             policy: agent_type.policy,
             labels,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::logic::restart::{ChildView, Phase, Trial};
 use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::spec::RestartType;
-use crate::protocol::status::{AgentState, CircuitState, CircuitStatus, HealthStatus};
+use crate::protocol::status::{AgentState, CircuitState, CircuitStatus, HealthStatus, Readiness};
 
 /// Whether an agent takes new work.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,18 +21,27 @@ pub enum Intake {
     Draining,
 }
 
-/// Returns the state of an agent.
+/// Returns the state of an agent. A run that has not finished starting, as its probes see it, is
+/// starting; one that cannot be given work is degraded.
 #[must_use]
-pub fn state_of(view: &ChildView, health: HealthStatus, intake: Intake) -> AgentState {
+pub fn state_of(
+    view: &ChildView,
+    health: HealthStatus,
+    readiness: Readiness,
+    intake: Intake,
+) -> AgentState {
     match view.phase {
         Phase::Created => AgentState::Created,
         Phase::Starting(_) => AgentState::Starting,
         Phase::Up(Trial::Trial) => AgentState::Probation,
-        Phase::Up(Trial::Ordinary) => match (health, intake) {
-            (HealthStatus::Degraded | HealthStatus::Unhealthy, _) | (_, Intake::Draining) => {
-                AgentState::Degraded
+        Phase::Up(Trial::Ordinary) => match (readiness, health, intake) {
+            (Readiness::Starting, _, _) => AgentState::Starting,
+            (Readiness::NotReady, _, _)
+            | (_, HealthStatus::Degraded | HealthStatus::Unhealthy, _)
+            | (_, _, Intake::Draining) => AgentState::Degraded,
+            (Readiness::Ready, HealthStatus::Healthy | HealthStatus::Unknown, Intake::Open) => {
+                AgentState::Running
             }
-            (HealthStatus::Healthy | HealthStatus::Unknown, Intake::Open) => AgentState::Running,
         },
         Phase::Stopping => AgentState::Stopping,
         Phase::Waiting(_) => AgentState::Backoff,
@@ -251,7 +260,7 @@ mod tests {
     }
 
     fn check(phase: Phase, expected: AgentState) {
-        let seen = state_of(&view(phase), HealthStatus::Unknown, Intake::Open);
+        let seen = state_of(&view(phase), HealthStatus::Unknown, Readiness::Ready, Intake::Open);
         assert_eq!(seen, expected, "{phase:?}");
     }
 
@@ -282,12 +291,17 @@ mod tests {
         ];
         for (health, expected) in health {
             let up = view(Phase::Up(Trial::Ordinary));
-            assert_eq!(state_of(&up, health, Intake::Open), expected);
-            assert_eq!(state_of(&up, health, Intake::Draining), AgentState::Degraded);
+            let ready = Readiness::Ready;
+            assert_eq!(state_of(&up, health, ready, Intake::Open), expected);
+            assert_eq!(state_of(&up, health, ready, Intake::Draining), AgentState::Degraded);
+            let starting = state_of(&up, health, Readiness::Starting, Intake::Open);
+            assert_eq!(starting, AgentState::Starting);
+            let not_ready = state_of(&up, health, Readiness::NotReady, Intake::Open);
+            assert_eq!(not_ready, AgentState::Degraded);
             let trial = view(Phase::Up(Trial::Trial));
-            assert_eq!(state_of(&trial, health, Intake::Draining), AgentState::Probation);
+            assert_eq!(state_of(&trial, health, ready, Intake::Draining), AgentState::Probation);
             let down = view(Phase::Stopped);
-            assert_eq!(state_of(&down, health, Intake::Draining), AgentState::Stopped);
+            assert_eq!(state_of(&down, health, ready, Intake::Draining), AgentState::Stopped);
         }
     }
 

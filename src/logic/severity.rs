@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::exit::ChildExit;
+use crate::protocol::exit::{ChildExit, ExitClass};
 use crate::protocol::fact::{FailureType, Severity};
 use crate::protocol::status::CircuitState;
 
@@ -119,8 +119,13 @@ fn default_of(topic: Topic) -> Severity {
 /// a probe that had the child killed, says so instead.
 #[must_use]
 pub fn failure_of(exit: &ChildExit) -> FailureType {
-    match exit {
+    match exit.bare() {
         ChildExit::Panicked { .. } => FailureType::Panic,
+        ChildExit::OutOfMemory { .. } => FailureType::OutOfMemory,
+        ChildExit::ProbeFailed { .. } => FailureType::ProbeFailed,
+        ChildExit::Watchdog { .. } => FailureType::Watchdog,
+        ChildExit::Hung { .. } => FailureType::Hang,
+        ChildExit::RanTooLong { .. } => FailureType::TaskTimeout,
         ChildExit::Lost { .. } => FailureType::Lost,
         ChildExit::Throttled { .. } => FailureType::Throttled,
         ChildExit::Exited { .. }
@@ -129,7 +134,20 @@ pub fn failure_of(exit: &ChildExit) -> FailureType {
         | ChildExit::Stopped
         | ChildExit::Killed
         | ChildExit::Failed { .. }
-        | ChildExit::GaveUp { .. } => FailureType::ProcessCrash,
+        | ChildExit::GaveUp { .. }
+        | ChildExit::Judged { .. } => match exit.judged().map(|judged| judged.class) {
+            Some(ExitClass::Oom) => FailureType::OutOfMemory,
+            Some(ExitClass::Throttled) => FailureType::Throttled,
+            Some(ExitClass::Watchdog) => FailureType::Watchdog,
+            Some(
+                ExitClass::Ok
+                | ExitClass::Crash
+                | ExitClass::ConfigFault
+                | ExitClass::Stopped
+                | ExitClass::Unknown,
+            )
+            | None => FailureType::ProcessCrash,
+        },
     }
 }
 

@@ -64,6 +64,115 @@ pub enum ChildExit {
         /// What is known.
         message: String,
     },
+    /// The child's memory limit was hit: the kernel or provost ended it.
+    #[error("out of memory: {message}")]
+    OutOfMemory {
+        /// Limit and use, with their units.
+        message: String,
+        /// How its main process ended.
+        #[serde(flatten)]
+        codes: ExitCodes,
+    },
+    /// A probe failed as often as its threshold, so provost ended the child.
+    #[error("probe failed: {message}")]
+    ProbeFailed {
+        /// Which probe, how often, and what it said last.
+        message: String,
+        /// How its main process ended.
+        #[serde(flatten)]
+        codes: ExitCodes,
+    },
+    /// The child did not ping its watchdog in time, or asked for its own end, so provost ended it.
+    #[error("watchdog: {message}")]
+    Watchdog {
+        /// What was expected, in which time.
+        message: String,
+        /// How its main process ended.
+        #[serde(flatten)]
+        codes: ExitCodes,
+    },
+    /// The child lived without a sign of work (output, beats) for too long, so provost ended it.
+    #[error("hung: {message}")]
+    Hung {
+        /// Which sign was expected, in which time.
+        message: String,
+        /// How its main process ended.
+        #[serde(flatten)]
+        codes: ExitCodes,
+    },
+    /// The child ran longer than it may, so provost ended it.
+    #[error("ran too long: {message}")]
+    RanTooLong {
+        /// The limit.
+        message: String,
+        /// How its main process ended.
+        #[serde(flatten)]
+        codes: ExitCodes,
+    },
+    /// A rule, configured or built in, said what an end means and what is to be done.
+    #[error("{exit} ({})", .judged.reason)]
+    Judged {
+        /// How it ended.
+        exit: Box<Self>,
+        /// What that means.
+        judged: Judged,
+    },
+}
+
+/// What a rule made of an end.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Judged {
+    /// What the end means.
+    pub class: ExitClass,
+    /// What is done about it.
+    pub action: ExitAction,
+    /// Why, in words, with what was seen (exit code, matched line).
+    pub reason: String,
+    /// Where the rule was written, as `file:line`; `None` for a built-in one.
+    pub rule: Option<String>,
+}
+
+/// What the end of a run means.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitClass {
+    /// It finished its work.
+    Ok,
+    /// It failed.
+    Crash,
+    /// It hit its memory limit.
+    Oom,
+    /// It is rate limited.
+    Throttled,
+    /// Its configuration or program is wrong; starting it again will not help.
+    ConfigFault,
+    /// It did not ping in time, failed its probes, or hung.
+    Watchdog,
+    /// It was asked to stop.
+    Stopped,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// What is done about the end of a run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum ExitAction {
+    /// What the restart type, the backoff and the circuit say.
+    Restart,
+    /// The child and all its siblings are restarted, whatever the strategy.
+    RestartGroup,
+    /// It is started again after this time; counts nowhere.
+    Park {
+        /// Time in milliseconds.
+        after_ms: u64,
+    },
+    /// Its circuit opens at once.
+    Quarantine,
+    /// It stays down until somebody starts it.
+    Stop,
+    /// Its supervisor gives up and leaves the matter to its parent.
+    Escalate,
 }
 
 impl ChildExit {
@@ -76,13 +185,21 @@ impl ChildExit {
         match self {
             Self::Exited { code } => *code == 0,
             Self::Finished | Self::Stopped => true,
+            Self::Judged { judged, .. } => {
+                matches!(judged.class, ExitClass::Ok | ExitClass::Stopped)
+            }
             Self::Signaled { .. }
             | Self::Killed
             | Self::Failed { .. }
             | Self::Panicked { .. }
             | Self::GaveUp { .. }
             | Self::Throttled { .. }
-            | Self::Lost { .. } => false,
+            | Self::Lost { .. }
+            | Self::OutOfMemory { .. }
+            | Self::ProbeFailed { .. }
+            | Self::Watchdog { .. }
+            | Self::Hung { .. }
+            | Self::RanTooLong { .. } => false,
         }
     }
 
@@ -92,6 +209,12 @@ impl ChildExit {
         match self {
             Self::Exited { code } => ExitCodes { code: Some(*code), signal: None },
             Self::Signaled { signal } => ExitCodes { code: None, signal: Some(*signal) },
+            Self::OutOfMemory { codes, .. }
+            | Self::ProbeFailed { codes, .. }
+            | Self::Watchdog { codes, .. }
+            | Self::Hung { codes, .. }
+            | Self::RanTooLong { codes, .. } => *codes,
+            Self::Judged { exit, .. } => exit.code_and_signal(),
             Self::Finished
             | Self::Stopped
             | Self::Killed
@@ -100,6 +223,54 @@ impl ChildExit {
             | Self::GaveUp { .. }
             | Self::Throttled { .. }
             | Self::Lost { .. } => ExitCodes::default(),
+        }
+    }
+}
+
+impl ChildExit {
+    /// The end itself, without what a rule made of it.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Judged { exit, .. } => exit.bare(),
+            Self::Exited { .. }
+            | Self::Signaled { .. }
+            | Self::Finished
+            | Self::Stopped
+            | Self::Killed
+            | Self::Failed { .. }
+            | Self::Panicked { .. }
+            | Self::GaveUp { .. }
+            | Self::Throttled { .. }
+            | Self::Lost { .. }
+            | Self::OutOfMemory { .. }
+            | Self::ProbeFailed { .. }
+            | Self::Watchdog { .. }
+            | Self::Hung { .. }
+            | Self::RanTooLong { .. } => self,
+        }
+    }
+
+    /// What a rule made of the end, if one did.
+    #[must_use]
+    pub fn judged(&self) -> Option<&Judged> {
+        match self {
+            Self::Judged { judged, .. } => Some(judged),
+            Self::Exited { .. }
+            | Self::Signaled { .. }
+            | Self::Finished
+            | Self::Stopped
+            | Self::Killed
+            | Self::Failed { .. }
+            | Self::Panicked { .. }
+            | Self::GaveUp { .. }
+            | Self::Throttled { .. }
+            | Self::Lost { .. }
+            | Self::OutOfMemory { .. }
+            | Self::ProbeFailed { .. }
+            | Self::Watchdog { .. }
+            | Self::Hung { .. }
+            | Self::RanTooLong { .. } => None,
         }
     }
 }

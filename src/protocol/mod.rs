@@ -8,6 +8,7 @@
 
 pub mod id;
 
+pub mod care;
 pub mod exit;
 pub mod spec;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::care::CareSpec;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
 
 /// Which children are restarted together with a failed one.
@@ -390,6 +391,9 @@ pub struct AgentSpec {
     pub nats_access: bool,
     /// What happens when the daemon is killed.
     pub on_daemon_exit: OnDaemonExit,
+    /// Probes, limits, and what its ends mean.
+    #[serde(default)]
+    pub care: CareSpec,
     /// When it is restarted.
     pub restart: RestartType,
     /// Backoff and circuit.
@@ -401,16 +405,16 @@ pub struct AgentSpec {
 }
 
 /// Durations stand on the wire as whole milliseconds, and the field's name says so.
-mod millis {
+pub(crate) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
     }
 }

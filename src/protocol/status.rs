@@ -164,6 +164,32 @@ pub enum HealthStatus {
     Unknown,
 }
 
+/// Whether a run can be given work.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// It can, or nobody looks.
+    #[default]
+    Ready,
+    /// It has not finished starting.
+    Starting,
+    /// It started, but cannot be given work now.
+    NotReady,
+}
+
+/// What holds the processes of a run together, strongest first. It says what the end of the run
+/// reaches for certain.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Containment {
+    /// A cgroup of its own: nothing can leave it.
+    Cgroup,
+    /// The keeper inherits whatever is orphaned and knows it by session and environment.
+    Subreaper,
+    /// Process group and session only.
+    Group,
+}
+
 /// Circuit part of a status.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CircuitStatus {
@@ -213,6 +239,9 @@ pub struct AgentStatus {
     pub next: Option<NextAction>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What holds its processes together, while processes run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containment: Option<Containment>,
 }
 
 /// One child of the tree, agents and parts of the daemon alike.

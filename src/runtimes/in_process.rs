@@ -124,7 +124,13 @@ impl RunningService {
             | ChildExit::Panicked { .. }
             | ChildExit::GaveUp { .. }
             | ChildExit::Throttled { .. }
-            | ChildExit::Lost { .. } => exit.to_string(),
+            | ChildExit::Lost { .. }
+            | ChildExit::OutOfMemory { .. }
+            | ChildExit::ProbeFailed { .. }
+            | ChildExit::Watchdog { .. }
+            | ChildExit::Hung { .. }
+            | ChildExit::RanTooLong { .. }
+            | ChildExit::Judged { .. } => exit.to_string(),
         })
     }
 

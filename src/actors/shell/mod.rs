@@ -28,11 +28,12 @@ use crate::actors::tree::{
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd, WorkerMsg, WorkerState};
 use crate::logic::lifecycle::{self, Intake};
 use crate::logic::restart::{Action, CallId, ChildView, Input, Reply, StartOutcome, Supervisor};
+use crate::ports::{RunHealth, RunOrigin};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::StateChange;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind, Strategy, SupervisorSpec};
-use crate::protocol::status::{AgentState, HealthStatus, HealthView};
+use crate::protocol::status::{AgentState, HealthView};
 
 /// Ended children that stay on the board for readers, per supervisor; the oldest goes first.
 const ENDED_SHOWN_MAX: usize = 1_000;
@@ -76,6 +77,8 @@ pub(crate) struct Shell {
     timer: Option<(Instant, Timer)>,
     timers_set: u64,
     draining: BTreeSet<ChildName>,
+    /// What speaks for the runs that something speaks for.
+    health: BTreeMap<ChildName, RunHealth>,
     ended_shown: VecDeque<ChildName>,
     announcer: Announcer,
     start_error: Option<StartError>,
@@ -121,6 +124,7 @@ impl Shell {
             timer: None,
             timers_set: 0,
             draining: BTreeSet::new(),
+            health: BTreeMap::new(),
             ended_shown: VecDeque::new(),
             announcer,
             start_error: None,
@@ -177,12 +181,19 @@ impl Shell {
             return;
         }
         match news {
-            ChildNews::Started(pid) => {
-                self.ports.board.update(&name, |entry| entry.pid = pid);
+            ChildNews::Started(face) => {
+                self.ports.board.update(&name, |entry| {
+                    entry.pid = face.pid;
+                    entry.containment = face.containment;
+                });
+                if face.origin == RunOrigin::Adopted {
+                    self.announcer.adopted(&name);
+                }
                 let outcome = StartOutcome::Up;
                 self.feed(Input::Started { child: name.clone(), generation, outcome }, [name]);
             }
             ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
+            ChildNews::Health(health) => self.on_health(name, generation, health),
         }
     }
 
@@ -195,8 +206,10 @@ impl Shell {
         };
         self.ports.board.update(&child, |entry| {
             entry.pid = None;
+            entry.containment = None;
             entry.health = HealthView::default();
         });
+        self.health.remove(&child);
         let end = self.ends.remove(&live.actor).unwrap_or(RunEnd::Exited(ChildExit::Killed));
         let input = match end {
             RunEnd::Exited(exit) => Input::Exited { child: child.clone(), generation, exit },
@@ -381,7 +394,10 @@ impl Shell {
     fn state_of(&self, view: &ChildView) -> AgentState {
         let draining = self.draining.contains(&view.spec.name);
         let intake = if draining { Intake::Draining } else { Intake::Open };
-        lifecycle::state_of(view, HealthStatus::Unknown, intake)
+        let told = self.health.get(&view.spec.name);
+        let (status, readiness) =
+            told.map_or_else(Default::default, |told| (told.status, told.readiness));
+        lifecycle::state_of(view, status, readiness, intake)
     }
 
     fn agent(&self, child: &ChildName) -> Option<Arc<AgentSpec>> {

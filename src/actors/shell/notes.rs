@@ -8,6 +8,7 @@ use crate::actors::shell::{Shell, about, tell};
 use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
 use crate::logic::restart::{EndScope, Note};
+use crate::ports::RunFace;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, Severity};
 use crate::protocol::id::ChildName;
@@ -96,7 +97,7 @@ impl Shell {
         self.announcer.supervisor(Fact::SupervisorStarted, children, None, Severity::Info);
         self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Running);
         if let Some(owner) = &self.owner {
-            let news = ChildNews::Started(None);
+            let news = ChildNews::Started(RunFace::default());
             let name = self.spec.name.clone();
             let report = ChildReport { name, generation: owner.generation, news };
             if owner.parent.send_message(report).is_err() {

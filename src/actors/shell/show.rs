@@ -9,11 +9,12 @@ use crate::actors::shell::{ENDED_SHOWN_MAX, Shell, about, tell};
 use crate::actors::tree::{Body, DynamicChildren, Family, Node, lock};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle;
-use crate::logic::restart::{ChildView, Phase, Supervisor};
+use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
+use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, ChildKind};
-use crate::protocol::status::{AgentState, CircuitState, HealthView};
+use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
 
 impl Shell {
     pub(in crate::actors::shell) fn on_measured(
@@ -23,10 +24,39 @@ impl Shell {
         metrics: HealthMetrics,
     ) {
         let Some(agent) = self.agent(child) else { return };
-        let Some(status) = lifecycle::health_of(self.shown(child)) else { return };
+        let told = self.health.get(child).map(|health| health.status);
+        let Some(status) = told.or_else(|| lifecycle::health_of(self.shown(child))) else {
+            return;
+        };
         self.ports.board.update(child, |entry| entry.health = HealthView { status, metrics });
         let report = HealthReported { status, metrics };
         self.announcer.health(about(child, Some(&agent), generation), report);
+    }
+
+    /// Something speaks for a run, and says how it is.
+    pub(in crate::actors::shell) fn on_health(
+        &mut self,
+        child: ChildName,
+        generation: Generation,
+        health: RunHealth,
+    ) {
+        let healthy = health.readiness == Readiness::Ready
+            && matches!(health.status, HealthStatus::Healthy | HealthStatus::Unknown);
+        let status = health.status;
+        if !health.message.is_empty() {
+            self.announcer.because(&child, &health.message);
+        }
+        let before = self.health.insert(child.clone(), health);
+        self.feed(Input::Health { child: child.clone(), generation, healthy }, [child.clone()]);
+        if before.is_some_and(|before| before.status == status) {
+            return;
+        }
+        self.ports.board.update(&child, |entry| entry.health.status = status);
+        if let Some(agent) = self.agent(&child) {
+            let metrics = self.ports.board.get(&child).map(|entry| entry.health.metrics);
+            let report = HealthReported { status, metrics: metrics.unwrap_or_default() };
+            self.announcer.health(about(&child, Some(&agent), generation), report);
+        }
     }
 
     /// Compares the touched children with the board and tells what changed.
@@ -237,6 +267,7 @@ impl Shell {
             state: AgentState::Created,
             generation: self.ports.runs.last(name),
             pid: None,
+            containment: None,
             restarts: 0,
             since: self.ports.clock.now(),
             reason: String::new(),

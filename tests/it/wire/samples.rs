@@ -266,6 +266,7 @@ pub(super) fn agent_status() -> AgentStatus {
         health: HealthView { status: HealthStatus::Unknown, metrics: HealthMetrics::default() },
         next: Some(NextAction { action: NextKind::Restart, in_ms: 200 }),
         labels: map([("team", "blue".to_owned())]),
+        containment: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::protocol::command::CircuitSet;
 use crate::protocol::decision::{DecisionRecord, Input as Number, NextKind, Reason};
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::Strategy;
-use crate::protocol::status::{AgentState, CircuitState, HealthStatus};
+use crate::protocol::status::{AgentState, CircuitState, HealthStatus, Readiness};
 
 impl Sim {
     pub(super) fn check_start(&mut self, child: &ChildName, generation: Generation, trial: Trial) {
@@ -141,7 +141,9 @@ impl Sim {
     }
 
     pub(super) fn check_transitions(&self, before: &[ChildView]) {
-        let state = |view: &ChildView| state_of(view, HealthStatus::Unknown, Intake::Open);
+        let state = |view: &ChildView| {
+            state_of(view, HealthStatus::Unknown, Readiness::Ready, Intake::Open)
+        };
         for old in before {
             let new = self.machine.child(&old.spec.name);
             let to = new.as_ref().map_or(AgentState::Terminated, state);
