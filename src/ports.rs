@@ -4,11 +4,13 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
+use crate::protocol::downstream::{CallError, CallOp, CallRequest};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
@@ -261,4 +263,118 @@ impl ServiceError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
     }
+}
+
+/// Reaches one downstream. One object stands for one downstream and knows its settings.
+pub trait DownstreamConnector: fmt::Debug + Send + Sync + 'static {
+    /// The kind, as the configuration names it.
+    fn kind(&self) -> &'static str;
+
+    /// Whether this kind has an operation.
+    fn supports(&self, op: CallOp) -> bool;
+
+    /// Connects (where there is something to connect) and subscribes to what is configured.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] says what is missing; nothing is left open then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes whatever it had opened.
+    fn connect(
+        &self,
+        inbound: Arc<dyn InboundSink>,
+    ) -> BoxFuture<'static, Result<DownstreamSession, ServiceError>>;
+}
+
+/// One session with a downstream. Dropping it closes the session.
+pub struct DownstreamSession {
+    /// Makes calls.
+    pub client: Arc<dyn DownstreamClient>,
+    /// Ends when the session does: with the reason. Never for kinds without a connection.
+    pub ended: BoxFuture<'static, ServiceError>,
+}
+
+impl fmt::Debug for DownstreamSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DownstreamSession").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// Makes single attempts on one session. Retries, limits and the circuit stand around it.
+pub trait DownstreamClient: fmt::Debug + Send + Sync + 'static {
+    /// Makes one attempt, within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttemptError`] says what is known: whether it was sent, and whether to try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up; whether the downstream carried it out is unknown.
+    fn call(
+        &self,
+        request: Arc<CallRequest>,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<serde_json::Value, AttemptError>>;
+
+    /// Asks the downstream whether it works, within `timeout`; gives details in words, if any.
+    ///
+    /// # Errors
+    ///
+    /// As [`DownstreamClient::call`].
+    fn check(&self, timeout: Duration) -> BoxFuture<'static, Result<Option<String>, AttemptError>>;
+}
+
+/// Why one attempt failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}", .error.message)]
+pub struct AttemptError {
+    /// What the caller is told if this was the last attempt.
+    pub error: CallError,
+    /// What is known of it.
+    pub fate: AttemptFate,
+}
+
+/// What is known of an attempt that failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AttemptFate {
+    /// It never reached the downstream: may be repeated.
+    NotSent,
+    /// It was sent and no answer came: may be repeated only where that does no harm (a safe method,
+    /// an idempotency key).
+    Unknown,
+    /// The downstream refused it for now (429, 503 with Retry-After): may be repeated later; counts
+    /// as throttling.
+    Throttled,
+    /// The downstream failed on it (5xx): a failure of the downstream; repeated like an unknown one.
+    Failed,
+    /// The downstream answered that the call is wrong (4xx, invalid params): no failure of the
+    /// downstream, never repeated.
+    Rejected,
+}
+
+/// What arrived on a subscription.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    /// Topic, channel, subject or stream it came on.
+    pub topic: String,
+    /// The message; text that is no JSON comes as a string, bytes that are no text as base64 with
+    /// `encoding` set.
+    pub payload: serde_json::Value,
+    /// `Some("base64")` for bytes that are no text.
+    pub encoding: Option<&'static str>,
+    /// Identity at the source (stream entry, packet), if it has one.
+    pub id: Option<String>,
+}
+
+/// Takes what arrives on subscriptions.
+pub trait InboundSink: fmt::Debug + Send + Sync + 'static {
+    /// Takes one message; ready once it is kept, so that it may be confirmed at the source.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when it cannot be kept now: the source keeps it then, where it can.
+    fn deliver(&self, message: Inbound) -> BoxFuture<'_, Result<(), ServiceError>>;
 }

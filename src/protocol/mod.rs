@@ -18,4 +18,5 @@ pub mod fact;
 pub mod subject;
 
 pub mod command;
+pub mod downstream;
 pub mod status;
