@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::context;
 use crate::config::env::Environment;
 use crate::config::fault::Fault;
+use crate::config::hcl_reader;
 use crate::config::interpolate::interpolate;
 use crate::config::load::{Overrides, Sources};
 use crate::config::place::{FilePlace, Place};
@@ -91,7 +92,12 @@ fn file_layer(
             return (Node::empty_table(place), vec![fault], Vec::new());
         }
     };
-    let (mut node, syntax) = toml_reader::read(&text, &shown, order);
+    let is_hcl = path.extension().is_some_and(|extension| extension == "hcl");
+    let (mut node, syntax) = if is_hcl {
+        hcl_reader::read(&text, &shown, order)
+    } else {
+        toml_reader::read(&text, &shown, order)
+    };
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let mut unfilled = interpolate(&mut node, "", environment, folder);
     let elsewhere = |fault: &Fault| {

@@ -1,7 +1,7 @@
 //! Configuration: files, environment and flags become checked types, or all their faults at once.
 //!
-//! The way of a value: a reader (`toml_reader`; a second one may feed the same tree) turns a file
-//! into a `tree` of values that know their place. `layers` puts the trees over one another:
+//! The way of a value: a reader (`toml_reader`, or `hcl_reader` for files that end in `.hcl`) turns
+//! a file into a `tree` of values that know their place. `layers` puts the trees over one another:
 //! defaults < files in order < environment < flags. `walk` holds the result against the `shape` of
 //! the format, which is read from the JSON Schema of the `raw` structs, so that what an editor is
 //! told and what is enforced cannot differ. What has the right shape goes to `check`, which finds
@@ -18,7 +18,10 @@ mod fault;
 mod place;
 mod units;
 
+mod hcl_habits;
+mod hcl_reader;
 mod interpolate;
+mod lines;
 mod toml_reader;
 mod tree;
 

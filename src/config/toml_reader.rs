@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::Fault;
-use crate::config::place::{FilePlace, Place};
+use crate::config::lines::Lines;
+use crate::config::place::Place;
 use crate::config::tree::{Entry, Node, Table, Value};
 
 /// Syntax faults told of one file; a file of another kind would give one for every line.
@@ -16,18 +17,18 @@ const SYNTAX_FAULTS_MAX: usize = 20;
 
 /// Reads one file's text. What can be understood of a broken file is returned besides its faults.
 pub(crate) fn read(text: &str, path: &Arc<PathBuf>, order: usize) -> (Node, Vec<Fault>) {
-    let reader = Reader { lines: line_starts(text), text, path, order };
+    let reader = Reader { lines: Lines::new(text, path, order) };
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut faults: Vec<Fault> = Vec::new();
     for error in errors.iter().take(SYNTAX_FAULTS_MAX) {
-        let place = reader.place(error.span().map_or(0, |span| span.start));
+        let place = reader.lines.place(error.span().map_or(0, |span| span.start));
         let message = error.message().replace('\n', ", ");
         // One slip often gives several errors; the first of a line is the one that helps.
         if faults.iter().all(|fault: &Fault| !same_line(&fault.place, &place)) {
             faults.push(Fault::new(place, "", format!("not valid TOML: {message}")));
         }
     }
-    let place = Place::File(FilePlace { order, line: 0, column: 0, path: Arc::clone(path) });
+    let place = reader.lines.whole();
     let node = Node::new(Value::Table(reader.table(table.get_ref())), place);
     (node, faults)
 }
@@ -48,28 +49,12 @@ pub(crate) fn same_line(a: &Place, b: &Place) -> bool {
 }
 
 struct Reader<'t> {
-    text: &'t str,
-    lines: Vec<usize>,
-    path: &'t Arc<PathBuf>,
-    order: usize,
-}
-
-/// Offsets at which lines begin.
-fn line_starts(text: &str) -> Vec<usize> {
-    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+    lines: Lines<'t>,
 }
 
 impl Reader<'_> {
-    fn place(&self, offset: usize) -> Place {
-        let line = self.lines.partition_point(|start| *start <= offset);
-        let start = line.checked_sub(1).and_then(|line| self.lines.get(line)).copied().unwrap_or(0);
-        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
-        Place::File(FilePlace { order: self.order, line, column, path: Arc::clone(self.path) })
-    }
-
     fn at(&self, span: &Range<usize>) -> Place {
-        self.place(span.start)
+        self.lines.place(span.start)
     }
 
     fn table(&self, table: &DeTable<'_>) -> Table {

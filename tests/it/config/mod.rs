@@ -5,6 +5,7 @@
 
 mod faults;
 mod garbage;
+mod hcl;
 mod layers;
 mod shipped;
 
