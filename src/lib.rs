@@ -15,6 +15,7 @@
 //! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, or inside the daemon |
 //! | 4 | [`transport`] | our own NATS: connection, embedded server, streams, outbox, commands |
 //! | 4 | [`adapters`] | how a downstream is reached |
+//! | 4 | [`web`] | liveness, health, metrics and documents over HTTP |
 //! | 3 | [`ports`], [`board`], [`metrics`], [`config`] | traits, statuses, metric names, settings |
 //! | 2 | [`logic`] | every decision: pure, without clock, task or chance |
 //! | 1 | [`protocol`] | every type that leaves the process |
@@ -43,7 +44,8 @@
 //! │   ├── nats                  the connection, the streams, the claim to the prefix
 //! │   └── outbox                delivers events
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
-//! └── commands                  `agent.command` and `system.control`
+//! ├── commands                  `agent.command` and `system.control`
+//! └── http                      health, metrics and documents, on loopback
 //! ```
 //!
 //! It starts from the top down and stops from the bottom up, so that no command arrives without an
@@ -79,6 +81,7 @@ pub mod actors;
 pub mod adapters;
 pub mod runtimes;
 pub mod transport;
+pub mod web;
 
 pub mod daemon;
 

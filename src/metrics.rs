@@ -22,6 +22,7 @@ const OUTBOX_SPOOL_BYTES: &str = "provost_outbox_spool_bytes";
 const OUTBOX_SPOOL_WRITABLE: &str = "provost_outbox_spool_writable";
 const OUTBOX_SPOOL_FAULTS: &str = "provost_outbox_spool_faults_total";
 const OUTBOX_FOUND_STORED: &str = "provost_outbox_found_stored_total";
+const AGENTS: &str = "provost_agents";
 
 /// Class of a dropped event, the label `class` of `provost_events_dropped_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +71,7 @@ pub fn describe() {
         Unit::Count,
         "Events given up, by class; each is told by a gap event."
     );
+    describe_gauge!(AGENTS, Unit::Count, "Agents, by state.");
     describe_gauge!(OUTBOX_EVENTS, Unit::Count, "Events waiting for their acknowledgement.");
     describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Size of the events that wait.");
     describe_counter!(OUTBOX_RETRIES, Unit::Count, "Publishes that had to be repeated, by reason.");
@@ -90,6 +92,11 @@ pub fn describe() {
         Unit::Count,
         "Events of unknown outcome that were found stored and not published again."
     );
+}
+
+/// Sets how many agents are in a state; `state` is a word of `AgentState`.
+pub fn agents(state: &'static str, count: u32) {
+    gauge!(AGENTS, "state" => state).set(count);
 }
 
 /// Counts an event that the server acknowledged, and the time that took.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
-use crate::protocol::downstream::{CallError, CallOp, CallRequest};
+use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
@@ -367,6 +367,13 @@ pub struct Inbound {
     pub encoding: Option<&'static str>,
     /// Identity at the source (stream entry, packet), if it has one.
     pub id: Option<String>,
+}
+
+/// Checks all downstreams, for readers.
+pub trait HealthChecks: fmt::Debug + Send + Sync + 'static {
+    /// Checks every downstream now, all at the same time, each within its own deadline; sorted by
+    /// name.
+    fn check_all(&self) -> BoxFuture<'_, Vec<ServiceHealth>>;
 }
 
 /// Takes what arrives on subscriptions.

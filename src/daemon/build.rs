@@ -4,6 +4,7 @@
 //! says what is wrong in its own words instead of a child's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ use tokio::sync::watch;
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::board::Board;
-use crate::config::{Config, NatsTarget, SupervisorEntry};
+use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::error::DaemonError;
+use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
 use crate::daemon::registry::Registry;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, settings};
-use crate::ports::{EventSink, Ids, RunLog, Service, WallClock};
+use crate::ports::{CommandHandler, EventSink, Ids, RunLog, Service, WallClock};
 use crate::protocol::command::NatsStatus;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
@@ -37,10 +39,22 @@ use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
+use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 9] =
-    ["root", "system", "agents", "keeper", "nats_server", "nats", "outbox", "presence", "commands"];
+pub const OWN_NAMES: [&str; 11] = [
+    "root",
+    "system",
+    "agents",
+    "downstreams",
+    "keeper",
+    "nats_server",
+    "nats",
+    "outbox",
+    "presence",
+    "commands",
+    "http",
+];
 
 /// Time a part of the daemon has to stop.
 const PART_STOP: Duration = Duration::from_secs(15);
@@ -63,6 +77,7 @@ struct Builder<'a> {
     keeper: KeeperSlot,
     maker: AgentMaker,
     identity: Identity,
+    bound: Bound,
 }
 
 impl Plan {
@@ -114,8 +129,16 @@ impl Plan {
             measure_every: settings::measure_every(&config),
         };
         let handle = TreeHandle::new(own("root")?, ports);
-        let builder =
-            Builder { options, config, outside: outside.clone(), slot, keeper, maker, identity };
+        let builder = Builder {
+            options,
+            config,
+            outside: outside.clone(),
+            slot,
+            keeper,
+            maker,
+            identity,
+            bound: Bound::default(),
+        };
         let tree = Box::pin(builder.tree(&handle, connect, outbox)).await?;
         Ok(Self { tree, handle })
     }
@@ -130,12 +153,15 @@ impl Builder<'_> {
     ) -> Result<TreeSpec, DaemonError> {
         let system = self.system(connect, outbox).await?;
         let agents = self.agents()?;
-        let commands = self.commands(handle)?;
-        let children = vec![
+        let handler = self.handler(handle)?;
+        let mut children = vec![
             supervisor_node(own("system")?, Strategy::OneForOne, system)?,
             supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
-            commands,
+            self.commands(Arc::clone(&handler))?,
         ];
+        if let Http::Listen(address) = self.config.provost.http {
+            children.push(self.part("http", self.web(address, handler, handle))?);
+        }
         Ok(TreeSpec::new(SupervisorSpec::new(own("root")?, Strategy::OneForOne), children))
     }
 
@@ -266,7 +292,8 @@ impl Builder<'_> {
         Ok(Node::supervisor(spec, TreeSpec::new(entry.spec.clone(), children)))
     }
 
-    fn commands(&self, handle: &TreeHandle) -> Result<Node, DaemonError> {
+    /// Carries out commands, from wherever they come.
+    fn handler(&self, handle: &TreeHandle) -> Result<Arc<dyn CommandHandler>, DaemonError> {
         let config = &self.config;
         let slot = self.slot.clone();
         let embedded = matches!(config.nats.target, NatsTarget::Embedded);
@@ -285,16 +312,37 @@ impl Builder<'_> {
             subject_prefix: config.provost.subject_prefix.to_string(),
             agents_supervisor: own("agents")?,
             nats: NatsReader::new(read),
+            http: self.bound.clone(),
         };
-        let handler =
-            TreeHandler::new(handle.clone(), self.maker.clone(), facts, self.options.stop.clone());
+        let stop = self.options.stop.clone();
+        Ok(Arc::new(TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop)))
+    }
+
+    fn web(
+        &self,
+        address: SocketAddr,
+        handler: Arc<dyn CommandHandler>,
+        handle: &TreeHandle,
+    ) -> WebService {
+        let sources = WebSources {
+            handler,
+            checks: None,
+            clock: Arc::clone(&handle.ports().clock),
+            metrics: Arc::new(exporter::render),
+        };
+        let state_dir = self.config.provost.state_dir.clone();
+        WebService::new(address, state_dir, sources, self.bound.clone())
+    }
+
+    fn commands(&self, handler: Arc<dyn CommandHandler>) -> Result<Node, DaemonError> {
+        let config = &self.config;
         let identity = MicroIdentity {
             id: self.identity.instance.simple().to_string(),
             node: config.provost.node.clone(),
             prefix: config.provost.subject_prefix.clone(),
             started: self.identity.since,
         };
-        let service = CommandService::new(self.slot.clone(), Arc::new(handler), identity);
+        let service = CommandService::new(self.slot.clone(), handler, identity);
         self.part("commands", service)
     }
 

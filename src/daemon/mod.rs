@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod build;
 pub mod error;
+mod exporter;
 pub mod handler;
 pub mod lock;
 pub mod logs;
@@ -96,6 +97,7 @@ impl Options {
 /// [`DaemonError`] says what is missing and what to do; everything started is stopped again.
 pub fn run(options: Options) -> Result<(), DaemonError> {
     let config = &options.config.config;
+    exporter::install();
     let _lock = StateLock::take(&config.provost.state_dir, config.provost.node.as_str())?;
     let outside = Builder::new_multi_thread()
         .worker_threads(OUTSIDE_THREADS)

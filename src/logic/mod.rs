@@ -12,4 +12,5 @@ pub mod circuit;
 pub mod restart;
 
 pub mod lifecycle;
+pub mod overall;
 pub mod severity;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{ConnectErrorKind, ConnectOptions, rustls};
+use async_nats::{ConnectErrorKind, ConnectOptions};
 
 use crate::transport::failure::{Attempt, ConnectError};
 use crate::transport::link::{EndOfClient, LinkWriter, refuses};

@@ -19,6 +19,7 @@ mod readme;
 mod tidy;
 
 mod ractor_facts;
+mod web;
 mod wire;
 
 mod otp;

@@ -30,6 +30,7 @@ use crate::protocol::command::{
 };
 use crate::protocol::id::{ChildName, NodeName};
 use crate::protocol::status::AgentStatus;
+use crate::web::Bound;
 
 /// Tries to make a free name from a type's name.
 const NAME_TRIES_MAX: usize = 100_000;
@@ -67,6 +68,8 @@ pub struct Facts {
     pub agents_supervisor: ChildName,
     /// How the connection to NATS is doing.
     pub nats: NatsReader,
+    /// Where the HTTP server listens.
+    pub http: Bound,
 }
 
 /// Carries out commands over one tree.

@@ -37,7 +37,7 @@ impl TreeHandler {
             agents_max: u64::try_from(self.maker.places_max()).unwrap_or(u64::MAX),
             nats: (self.facts.nats.0)(),
             outbox: self.tree.ports().sink.status(),
-            http: None,
+            http: self.facts.http.address().map(|address| address.to_string()),
             flags: self.facts.flags.clone(),
             state_dir: self.facts.state_dir.display().to_string(),
             subject_prefix: self.facts.subject_prefix.clone(),
