@@ -292,7 +292,8 @@ pub trait DownstreamConnector: fmt::Debug + Send + Sync + 'static {
 pub struct DownstreamSession {
     /// Makes calls.
     pub client: Arc<dyn DownstreamClient>,
-    /// Ends when the session does: with the reason. Never for kinds without a connection.
+    /// Drives the session, and so must be polled while it is in use; ends when the session does, with
+    /// the reason. Never for kinds without a connection.
     pub ended: BoxFuture<'static, ServiceError>,
 }
 

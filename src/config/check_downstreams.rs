@@ -62,6 +62,7 @@ impl Checker<'_> {
                 self.fault_of(&format!("{key}.{name}"), path, "does not begin with a slash");
             }
         }
+        let ca = raw.ca.as_ref().map(|path| self.file(&format!("{key}.ca"), path));
         let key = format!("{key}.address");
         let Some(address) = &raw.address else {
             // The walk tells a missing key of a written table; here the table itself is missing.
@@ -78,7 +79,8 @@ impl Checker<'_> {
             port: raw.port,
             path: raw.path.clone(),
             tls: raw.tls,
-            health_path: raw.health_path.clone().unwrap_or_else(|| "/health".to_owned()),
+            ca,
+            health_path: raw.health_path.clone(),
         })
     }
 

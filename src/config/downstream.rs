@@ -38,8 +38,10 @@ pub struct Endpoint {
     pub path: Option<String>,
     /// Whether to use TLS where the address does not say.
     pub tls: Option<bool>,
-    /// Path of the health check; begins with a slash.
-    pub health_path: String,
+    /// PEM file of authorities that are trusted instead of the system's, absolute.
+    pub ca: Option<PathBuf>,
+    /// Path of the health check; begins with a slash. `/health` for HTTP when absent.
+    pub health_path: Option<String>,
 }
 
 /// How to show a downstream who we are.

@@ -59,6 +59,9 @@ pub(crate) struct RawEndpoint {
     pub(crate) path: Option<String>,
     /// Whether to use TLS where the address does not say.
     pub(crate) tls: Option<bool>,
+    /// Authorities that are trusted instead of the system's, as a PEM file.
+    #[schemars(length(min = 1, max = 4096))]
+    pub(crate) ca: Option<String>,
     /// Path of the health check, for HTTP; "/health" when absent.
     #[schemars(length(min = 1, max = 2048))]
     pub(crate) health_path: Option<String>,

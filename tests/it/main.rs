@@ -30,6 +30,7 @@ mod config;
 
 mod keeper;
 
+mod adapters;
 mod commands;
 mod connection;
 mod embedded;
