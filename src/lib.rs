@@ -24,6 +24,7 @@
 //!
 //! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
 //!    tells the daemon.
+//!    What the end means, the exit rules say ([`runtimes::judged`], [`logic::exit_rules`]).
 //! 2. The worker (`actors::worker`) stores the exit in its state and stops: its only way out.
 //! 3. The supervisor ([`actors::supervisor`]) hears of it, waits until nothing of the worker is
 //!    left, and asks [`logic::restart`].

@@ -359,6 +359,7 @@ impl Announcer {
 fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
     match to {
         CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
+        CircuitState::Open if reason == Reason::ExitRule => Some("circuit opened by an exit rule"),
         CircuitState::Open => Some("too many restarts, circuit open"),
         CircuitState::HalfOpen => Some("trial run"),
         CircuitState::ForcedOpen => Some("circuit held open by hand"),

@@ -13,6 +13,7 @@
 //!
 //! Not here: anything that is done with the settings.
 
+mod ends;
 mod env;
 mod fault;
 mod place;
@@ -32,6 +33,7 @@ mod raw;
 mod raw_agent;
 mod raw_downstream;
 mod raw_nats;
+mod raw_rules;
 
 mod schema;
 mod shape;
@@ -41,6 +43,7 @@ mod check;
 mod check_agents;
 mod check_downstreams;
 mod check_nats;
+mod check_rules;
 mod check_tree;
 
 mod agent;
@@ -48,6 +51,7 @@ mod checked;
 mod downstream;
 mod load;
 mod nats;
+mod spawn;
 mod spec;
 
 pub use crate::config::agent::{
@@ -73,5 +77,8 @@ pub use crate::config::nats::{
 pub use crate::config::place::{FilePlace, Place};
 pub use crate::config::raw::{CommandPermission, Distribution};
 pub use crate::config::schema::schema_json;
+pub use crate::config::spawn::{
+    Additions, EnvPattern, EnvPatternError, SpawnPermission, SpawnRefusal,
+};
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::raw_rules::{RawExitRule, RawSpawn};
 use crate::config::units::Span;
 use crate::protocol::spec::{
     AutoShutdown, Jitter, OnDaemonExit, OnExceeded, RestartType, RuntimeKind, SignalName,
@@ -50,6 +51,11 @@ pub(crate) struct RawAgentType {
     pub(crate) restart: RawRestart,
     /// How its agents are asked for their health.
     pub(crate) probes: RawProbes,
+    /// What the ends of its runs mean; the first rule that matches decides.
+    #[schemars(length(max = 100))]
+    pub(crate) exit_rules: Vec<RawExitRule>,
+    /// What a spawn request may add.
+    pub(crate) spawn: RawSpawn,
     /// Labels, for people and filters.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -71,6 +77,8 @@ impl Default for RawAgentType {
             on_daemon_exit: OnDaemonExit::Adopt,
             restart: RawRestart::default(),
             probes: RawProbes::default(),
+            exit_rules: Vec::new(),
+            spawn: RawSpawn::default(),
             labels: BTreeMap::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::actors::defaults::SystemClock;
 use crate::actors::tree::Node;
 use crate::config::{AgentEntry, CommandPermission, Config};
 use crate::daemon::registry::Registry;
@@ -14,6 +15,7 @@ use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{
     AgentSpec, ChildKind, ChildSpec, RestartType, RuntimeKind, Shutdown, SignalName, Significance,
 };
+use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
 
@@ -143,6 +145,12 @@ impl AgentMaker {
                 format!("declared are: {}", known.join(", ")),
             ));
         }
+        let declared = self.config.agent_types.get(&request.agent_type);
+        let permission = declared.map(|declared| declared.spawn.clone()).unwrap_or_default();
+        if let Err(refusal) = permission.check(request) {
+            let message = format!("{}: {refusal}", request.agent_type);
+            return Err(CommandError::new(ErrorKind::NotPermitted, message, refusal.hint()));
+        }
         let additions = request.args.len().max(request.env.len()).max(request.labels.len());
         if ADDITIONS_MAX < additions {
             return Err(CommandError::new(
@@ -239,7 +247,14 @@ impl AgentMaker {
         }
     }
 
+    /// The runtime of an agent, judging how its runs end.
     fn runtime(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
+        let (rules, log) = (agent.care.exit_rules.clone(), self.log_file(&agent.name));
+        let clock = Arc::new(SystemClock);
+        Arc::new(JudgedRuntime::new(self.unjudged(agent), rules, log, clock))
+    }
+
+    fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
         match agent.runtime {
             RuntimeKind::Process => Arc::new(ProcessRuntime::new(
                 self.keeper.clone(),

@@ -11,6 +11,7 @@ pub mod intensity;
 pub mod circuit;
 pub mod restart;
 
+pub mod exit_rules;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;

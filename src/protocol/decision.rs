@@ -40,6 +40,8 @@ pub enum Reason {
     StableRun,
     /// The child is throttled and waits until the time it named.
     Throttled,
+    /// A rule about ends, configured or built in, said what is to be done.
+    ExitRule,
     /// A sibling's failure restarts this child, by strategy.
     SiblingFailed,
     /// The end of significant children ends the supervisor.
@@ -145,6 +147,9 @@ pub struct Rule {
     /// Where it was written, as `file:line`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// The rule about ends that judged the run: where it was written, or `built in`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_rule: Option<String>,
 }
 
 /// What happens next.

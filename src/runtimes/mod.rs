@@ -1,5 +1,6 @@
 //! How agents run: behind `ports::AgentRuntime`.
 
 pub mod in_process;
+pub mod judged;
 pub mod keeper;
 pub mod process;

@@ -38,6 +38,7 @@ mod outbox;
 mod presence;
 mod streams;
 
+mod cases;
 mod cli;
 mod daemon;
 mod examples;

@@ -7,6 +7,7 @@ mod faults;
 mod garbage;
 mod hcl;
 mod layers;
+mod rules;
 mod shipped;
 
 use std::collections::BTreeMap;

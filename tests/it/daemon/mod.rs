@@ -3,6 +3,8 @@
 mod crash;
 mod doors;
 mod outage;
+mod permission;
+mod rules;
 
 use async_nats::jetstream::stream::Stream;
 use serde_json::Value;

@@ -72,12 +72,13 @@ fn rule() -> impl Strategy<Value = Rule> {
     let restart = select(vec![RestartType::Permanent, RestartType::Transient]);
     let numbers = (option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u64>()));
     let words = (option::of(strategy), option::of(restart), option::of(exceeded));
-    (words, numbers, option::of(any::<u64>()), option::of(any::<String>())).prop_map(
+    let origins = (option::of(any::<String>()), option::of(any::<String>()));
+    (words, numbers, option::of(any::<u64>()), origins).prop_map(
         |(
             (strategy, restart, on_exceeded),
             (intensity, period_ms, open_for_ms),
             stable,
-            origin,
+            (origin, exit_rule),
         )| {
             Rule {
                 strategy,
@@ -88,6 +89,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 open_for_ms,
                 stable_after_ms: stable,
                 origin,
+                exit_rule,
             }
         },
     )
