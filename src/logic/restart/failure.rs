@@ -75,12 +75,8 @@ impl Supervisor {
     /// Judges a failure and carries the judgement out.
     pub(super) fn failed(&mut self, turn: &mut Turn, place: Place, failure: Failure, at: Within) {
         let Some(judged) = self.judge(turn, place, &failure) else { return };
-        let record = self.record(
-            place,
-            judged.reason,
-            judged.inputs.clone(),
-            self.announced(place, judged.verdict),
-        );
+        let next = self.announced(place, judged.verdict);
+        let record = self.record(place, judged.reason, judged.inputs, next);
         let Some(child) = self.children.get(&place) else { return };
         let (name, generation) = (child.spec.name.clone(), child.generation);
         let kind = match &failure {

@@ -32,7 +32,7 @@ impl Supervisor {
             self.singles += 1;
         }
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.generation = self.generations.advance(&child.spec.name);
+        child.generation = child.generation.next();
         child.task = Task::Start(why);
         child.starts = child.starts.saturating_add(1);
         if 1 < child.starts {

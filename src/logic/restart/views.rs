@@ -33,6 +33,11 @@ impl Supervisor {
         self.children.values().map(Child::view).collect()
     }
 
+    /// Returns the names of all children, in start order.
+    pub fn names(&self) -> impl Iterator<Item = &ChildName> {
+        self.children.values().map(|child| &child.spec.name)
+    }
+
     /// Counts the children as OTP does.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -62,7 +67,11 @@ impl Supervisor {
 
     /// Returns the generations used so far, for the supervisor's next life.
     #[must_use]
-    pub fn generations(&self) -> &Generations {
-        &self.generations
+    pub fn generations(&self) -> Generations {
+        let mut used = self.generations.clone();
+        for child in self.children.values() {
+            used.raise(&child.spec.name, child.generation);
+        }
+        used
     }
 }
