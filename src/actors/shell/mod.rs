@@ -1,18 +1,19 @@
 //! The shell of a supervisor: carries out the machine's actions and tells what happened.
 //!
-//! Every input goes through `feed`; every action is carried out in the machine's order; then the
-//! children that were touched are compared with what the board shows, and changes are told.
-//! Split by what is done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells
-//! decisions, `show` writes the board.
+//! Every input goes through `turn`, which carries out what the machine says; then the children that
+//! were touched are compared with what the board shows, and changes are told. Split by what is
+//! done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells decisions, `show`
+//! writes the board.
 
 mod calls;
 mod notes;
 mod run;
 mod show;
+mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ractor::{ActorId, ActorRef};
 use tokio::sync::oneshot;
@@ -26,7 +27,7 @@ use crate::actors::tree::{
 };
 use crate::actors::worker::{ChildNews, ChildReport, Orders, RunEnd, WorkerEnd};
 use crate::logic::lifecycle::{self, Intake};
-use crate::logic::restart::{Action, CallId, ChildView, Input, Reply, StartOutcome, Supervisor};
+use crate::logic::restart::{CallId, ChildView, Input, StartOutcome, Supervisor};
 use crate::ports::{RunFace, RunHealth, RunOrigin};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
@@ -93,6 +94,7 @@ pub(crate) struct Shell {
     start_error: Option<StartError>,
     ready: Option<oneshot::Sender<Result<(), TreeError>>>,
     end_told: Option<oneshot::Sender<ChildExit>>,
+    rest: Option<turn::Rest>,
     began: bool,
     end: Option<RunEnd>,
 }
@@ -102,6 +104,7 @@ impl Drop for Shell {
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }
+        self.tell_without_timer();
         self.forgotten.clear(&mut lock(&self.tree));
         // Killed or panicked: its children are killed with it, and nobody else would say so.
         if self.end.is_none() {
@@ -138,6 +141,7 @@ impl Shell {
             start_error: None,
             ready,
             end_told: end,
+            rest: None,
             began: false,
             end: None,
         }
@@ -337,63 +341,6 @@ impl Shell {
         tokio::time::Instant::now().into_std()
     }
 
-    fn feed(&mut self, input: Input, touched: Option<ChildName>) {
-        let now = self.now();
-        let jitter = self.ports.jitter.fraction();
-        let Some(machine) = &mut self.machine else { return };
-        let actions = machine.on_input(now, input, jitter);
-        self.carry_out(now, touched.into_iter().collect(), actions);
-    }
-
-    fn carry_out(&mut self, now: Instant, mut touched: Vec<ChildName>, actions: Vec<Action>) {
-        // Whoever is answered must find on the board what the answer says.
-        let mut answers = Vec::new();
-        if let Some(machine) = &mut self.machine {
-            touched.extend(machine.take_changed());
-        }
-        for action in actions {
-            match action {
-                Action::Start { child, generation, trial: _ } => {
-                    self.start(&child, generation);
-                    touched.push(child);
-                }
-                Action::Stop { child, generation, shutdown } => {
-                    self.stop(&child, generation, shutdown);
-                    touched.push(child);
-                }
-                Action::Reply { call, reply } => {
-                    answers.extend(self.settle(call, reply, &mut touched));
-                }
-                Action::Note(note) => self.tell(now, *note, &mut touched),
-                Action::Ready => self.on_ready(),
-                Action::Ended { exit, scope } => {
-                    self.show(&mut touched);
-                    answer(answers);
-                    return self.on_ended(exit, scope);
-                }
-            }
-        }
-        self.show(&mut touched);
-        answer(answers);
-        self.set_timer();
-    }
-
-    fn set_timer(&mut self) {
-        let wanted = self.machine.as_ref().and_then(Supervisor::deadline);
-        if self.timer.as_ref().map(|(at, _)| *at) == wanted {
-            return;
-        }
-        if let Some((_, timer)) = self.timer.take() {
-            timer.abort();
-        }
-        self.timers_set = self.timers_set.saturating_add(1);
-        let Some(at) = wanted else { return };
-        let number = self.timers_set;
-        let delay = at.saturating_duration_since(self.now()).max(Duration::from_micros(1));
-        let timer = self.myself.send_after(delay, move || SupervisorMsg::Deadline(number));
-        self.timer = Some((at, timer));
-    }
-
     fn dynamic(&self) -> DynamicChildren {
         lock(&self.tree).dynamic
     }
@@ -446,12 +393,6 @@ pub(crate) fn about<'a>(
     generation: Generation,
 ) -> About<'a> {
     About { name, agent, generation }
-}
-
-fn answer(answers: Vec<(oneshot::Sender<Reply>, Reply)>) {
-    for (asker, reply) in answers {
-        tell(asker, reply);
-    }
 }
 
 fn tell<T>(to: oneshot::Sender<T>, what: T) {

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use crate::logic::circuit::Circuit;
-use crate::logic::restart::child::{Child, Place, Retry, Siblings, StartFor, StopFor};
+use crate::logic::restart::child::{Place, Retry, Siblings, StartFor, StopFor};
 use crate::logic::restart::machine::{Mail, Starts, Supervisor, Turn};
 use crate::logic::restart::types::{Call, CallId, Phase, Refusal, Reply, Trial};
 use crate::protocol::command::CircuitSet;
@@ -219,7 +219,7 @@ impl Supervisor {
         let Some((place, phase)) = self.find(name) else {
             return turn.refuse(call, Refusal::NotFound);
         };
-        if self.children.get(&place).is_none_or(Child::is_otp) {
+        if self.children.get(&place).is_none_or(|child| child.is_otp()) {
             return turn.refuse(call, Refusal::NoCircuit);
         }
         match set {

@@ -27,8 +27,8 @@ pub struct Supervisor {
     pub(super) starts: Starts,
     /// What instances are made from, under simple-one-for-one.
     pub(super) template: Option<Arc<ChildSpec>>,
-    /// In start order.
-    pub(super) children: BTreeMap<Place, Child>,
+    /// In start order; boxed, because nodes of a map that only grows are half empty.
+    pub(super) children: BTreeMap<Place, Box<Child>>,
     pub(super) places: BTreeMap<ChildName, Place>,
     next_place: Place,
     pub(super) generations: Generations,
@@ -376,7 +376,7 @@ impl Supervisor {
         self.next_place = Place(place.0.saturating_add(1));
         self.places.insert(spec.name.clone(), place);
         let generation = self.generations.last(&spec.name);
-        self.children.insert(place, Child::new(spec, generation));
+        self.children.insert(place, Box::new(Child::new(spec, generation)));
         place
     }
 
