@@ -63,7 +63,7 @@ pub struct Entry {
     /// Strategy and limit, if it is a supervisor.
     pub supervisor: Option<(Strategy, Option<Limit>)>,
     /// Children in start order, if it is a supervisor.
-    pub children: Vec<ChildName>,
+    pub children: BTreeMap<u64, ChildName>,
 }
 
 /// Statuses of all children of one daemon or embedded tree.
@@ -82,11 +82,16 @@ impl Board {
         self.entries.insert(entry.name.clone(), entry);
     }
 
-    /// Changes one child's entry in place; nothing happens when it is not there.
-    pub fn update(&self, name: &ChildName, change: impl FnOnce(&mut Entry)) {
-        if let Some(mut entry) = self.entries.get_mut(name) {
-            change(&mut entry);
-        }
+    /// Changes one child's entry in place and returns what the change says; nothing happens when it
+    /// is not there. The change must not come back to the board.
+    pub fn update<T>(&self, name: &ChildName, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.entries.get_mut(name).map(|mut entry| change(&mut entry))
+    }
+
+    /// Reads one child's entry without copying it. The reader must not come back to the board.
+    #[must_use]
+    pub fn read<T>(&self, name: &ChildName, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.entries.get(name).map(|entry| look(&entry))
     }
 
     /// Takes one child off the board.
@@ -135,12 +140,19 @@ impl Board {
     #[must_use]
     pub fn tree(&self, root: &ChildName, now: Instant) -> Option<TreeNode> {
         let entry = self.get(root)?;
-        let children = entry.children.iter().filter_map(|child| self.tree(child, now)).collect();
+        let children = entry.children.values().filter_map(|child| self.tree(child, now)).collect();
         Some(entry.tree_node(now, children))
     }
 }
 
 impl Entry {
+    /// Forgets what is known of a run that is no more.
+    pub fn run_is_over(&mut self) {
+        self.pid = None;
+        self.containment = None;
+        self.health = HealthView::default();
+    }
+
     /// The agent's status on the wire; `None` when the child is no agent.
     #[must_use]
     pub fn agent_status(&self, node: &NodeName, now: Instant) -> Option<AgentStatus> {

@@ -3,6 +3,7 @@
 //! Supervision, breaker and routing code returns it; events, `explain`, logs and metrics are made
 //! from it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -109,13 +110,13 @@ impl From<String> for Input {
 /// The numbers a decision was made on, by name; durations end in `_ms`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Inputs(pub BTreeMap<String, Input>);
+pub struct Inputs(pub BTreeMap<Cow<'static, str>, Input>);
 
 impl Inputs {
     /// Adds one input.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Input>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
+    pub fn with(mut self, name: &'static str, value: impl Into<Input>) -> Self {
+        self.0.insert(Cow::Borrowed(name), value.into());
         self
     }
 }

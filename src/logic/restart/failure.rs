@@ -76,12 +76,8 @@ impl Supervisor {
     /// Judges a failure and carries the judgement out.
     pub(super) fn failed(&mut self, turn: &mut Turn, place: Place, failure: Failure, at: Within) {
         let Some(judged) = self.judge(turn, place, &failure) else { return };
-        let record = self.record(
-            place,
-            judged.reason,
-            judged.inputs.clone(),
-            self.announced(place, judged.verdict),
-        );
+        let next = self.announced(place, judged.verdict);
+        let record = self.record(place, judged.reason, judged.inputs, next);
         let record = match &failure {
             Failure::Exit(exit) => under_rule(record, exit),
             Failure::Start(_) => record,

@@ -7,7 +7,7 @@
 use std::ops::Bound;
 use std::time::Instant;
 
-use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
+use crate::logic::restart::child::{Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::machine::{Mail, Stage, Supervisor, Turn};
 use crate::logic::restart::record::at_once;
 use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
@@ -270,7 +270,7 @@ impl Supervisor {
                 Task::Stop(_) | Task::Cut(_) => {}
                 Task::None => self.stop_member(turn, place),
             }
-            if self.children.get(&place).is_some_and(Child::is_busy) {
+            if self.children.get(&place).is_some_and(|child| child.is_busy()) {
                 waiting += 1;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
+use crate::logic::restart::child::{Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::failure::{Failure, Within};
 use crate::logic::restart::group::{End, Ended};
 use crate::logic::restart::machine::{Stage, Starts, Supervisor, Turn};
@@ -32,7 +32,7 @@ impl Supervisor {
             self.singles += 1;
         }
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.generation = self.generations.advance(&child.spec.name);
+        child.generation = child.generation.next();
         child.task = Task::Start(why);
         child.starts = child.starts.saturating_add(1);
         if 1 < child.starts {
@@ -118,8 +118,8 @@ impl Supervisor {
             return self.settle(place, Phase::Stopped);
         }
         let init = why == StartFor::Group && self.stage == Stage::Starting;
-        let otp = self.children.get(&place).is_some_and(Child::is_otp);
-        let temporary = self.children.get(&place).is_some_and(Child::is_temporary);
+        let otp = self.children.get(&place).is_some_and(|child| child.is_otp());
+        let temporary = self.children.get(&place).is_some_and(|child| child.is_temporary());
         match why {
             StartFor::Addition => self.remove(turn, place),
             StartFor::Policy | StartFor::Group if temporary && !(init && otp) => {

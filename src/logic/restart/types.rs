@@ -2,6 +2,7 @@
 //!
 //! Types only. What they mean for each other is told on the page of [`crate::logic::restart`].
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::command::CircuitSet;
@@ -199,6 +200,16 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it is a start, a stop or a note: nothing that answers or ends anything.
+    pub(crate) fn is_quick(&self) -> bool {
+        match self {
+            Self::Start { .. } | Self::Stop { .. } | Self::Note(_) => true,
+            Self::Reply { .. } | Self::Ready | Self::Ended { .. } => false,
+        }
+    }
+}
+
 /// Whether a run is a trial.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trial {
@@ -311,7 +322,7 @@ pub enum Note {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildView {
     /// Its spec.
-    pub spec: ChildSpec,
+    pub spec: Arc<ChildSpec>,
     /// Where it stands.
     pub phase: Phase,
     /// Its present or last run.

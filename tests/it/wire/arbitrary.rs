@@ -2,6 +2,7 @@
 //!
 //! Numbers with a fraction are multiples of 1/64: JSON text carries them exactly.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
         any::<bool>().prop_map(Input::Flag),
         any::<String>().prop_map(Input::Word),
     ];
-    btree_map("[a-z_]{1,12}", input, 0..5).prop_map(Inputs)
+    btree_map("[a-z_]{1,12}".prop_map(Cow::Owned), input, 0..5).prop_map(Inputs)
 }
 
 fn rule() -> impl Strategy<Value = Rule> {

@@ -155,7 +155,7 @@ impl Sim {
         self.calm = Calm::Calm;
         self.call(Call::Resume);
         for child in self.machine.children() {
-            let (child, generation) = (child.spec.name, child.generation);
+            let (child, generation) = (child.spec.name.clone(), child.generation);
             self.feed(Input::Health { child, generation, healthy: true });
         }
         self.pass(self.origin + Duration::from_secs(7200));
