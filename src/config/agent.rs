@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::raw::CommandPermission;
 use crate::config::units::MASK;
+use crate::protocol::care::LimitsSpec;
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
     OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec, SupervisorSpec,
@@ -70,6 +71,8 @@ pub struct AgentType {
     pub policy: RestartPolicy,
     /// Probes.
     pub probes: Probes,
+    /// What its agents' processes may use.
+    pub limits: LimitsSpec,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where it is declared, as `file:line`, if anywhere.
@@ -96,6 +99,7 @@ impl AgentType {
             restart: RestartType::default(),
             policy: RestartPolicy::default(),
             probes: Probes::default(),
+            limits: LimitsSpec { core_bytes: Some(0), ..LimitsSpec::default() },
             labels: BTreeMap::new(),
             origin: None,
         }

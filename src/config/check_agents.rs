@@ -99,6 +99,7 @@ impl Checker<'_> {
             restart: raw.restart.restart_type,
             policy,
             probes: self.probes(&join(key, "probes"), &raw.probes),
+            limits: self.limits(&join(key, "limits"), &raw.limits, raw.runtime),
             labels: raw.labels,
             origin: self.origin(key),
         }

@@ -40,6 +40,7 @@ mod walk;
 mod check;
 mod check_agents;
 mod check_downstreams;
+mod check_limits;
 mod check_nats;
 mod check_tree;
 
@@ -49,6 +50,7 @@ mod downstream;
 mod load;
 mod nats;
 mod spec;
+mod users;
 
 pub use crate::config::agent::{
     AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, SupervisorEntry, TcpTarget,
@@ -75,3 +77,4 @@ pub use crate::config::raw::{CommandPermission, Distribution};
 pub use crate::config::schema::schema_json;
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;
+pub use crate::config::users::{Account, AccountEntry, AccountError, account};

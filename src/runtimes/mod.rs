@@ -2,4 +2,5 @@
 
 pub mod in_process;
 pub mod keeper;
+pub mod limits;
 pub mod process;

@@ -185,6 +185,7 @@ impl Shell {
                 self.ports.board.update(&name, |entry| {
                     entry.pid = face.pid;
                     entry.containment = face.containment;
+                    entry.limits = face.limits;
                 });
                 if face.origin == RunOrigin::Adopted {
                     self.announcer.adopted(&name);
@@ -207,6 +208,7 @@ impl Shell {
         self.ports.board.update(&child, |entry| {
             entry.pid = None;
             entry.containment = None;
+            entry.limits.clear();
             entry.health = HealthView::default();
         });
         self.health.remove(&child);

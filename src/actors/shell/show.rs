@@ -1,6 +1,6 @@
 //! Shows children on the board and tells their changes of state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -268,6 +268,7 @@ impl Shell {
             generation: self.ports.runs.last(name),
             pid: None,
             containment: None,
+            limits: BTreeMap::new(),
             restarts: 0,
             since: self.ports.clock.now(),
             reason: String::new(),

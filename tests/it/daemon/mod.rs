@@ -2,6 +2,7 @@
 
 mod crash;
 mod doors;
+mod limits;
 mod outage;
 
 use async_nats::jetstream::stream::Stream;

@@ -3,8 +3,10 @@
 //! This file holds what its parts share: a keeper in a folder of its own, and a look at the
 //! processes that carry a run's mark.
 
+mod contain;
 mod ends;
 mod life;
+mod limits;
 mod output;
 mod starts;
 
