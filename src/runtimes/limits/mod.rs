@@ -14,6 +14,7 @@
 //! why a run was ended.
 
 mod confine;
+mod oom;
 mod sampler;
 mod tree;
 
@@ -31,6 +32,7 @@ use crate::protocol::fact::HealthMetrics;
 use crate::protocol::id::Generation;
 use crate::protocol::spec::AgentSpec;
 use crate::protocol::status::LimitHold;
+use crate::runtimes::keeper::proc;
 pub(crate) use crate::runtimes::limits::confine::{account_of, confines, login};
 use crate::runtimes::limits::sampler::{Breach, OutputWatch, Watch};
 pub use crate::runtimes::limits::sampler::{SAMPLE_EVERY, Sampler};
@@ -65,13 +67,12 @@ impl Limited {
         let origin = inner.face().origin;
         let run_time = self.spec.care.limits.run_time;
         let holds = tree.as_ref().map(|tree| self.holds(tree)).unwrap_or_default();
-        let run_until = run_time.and_then(|longest| {
-            let age = match origin {
-                RunOrigin::Begun => Duration::ZERO,
-                RunOrigin::Adopted => tree.as_ref().map_or(Duration::ZERO, RunTree::age),
-            };
-            Instant::now().checked_add(longest.saturating_sub(age))
-        });
+        let age = match origin {
+            RunOrigin::Begun => Duration::ZERO,
+            RunOrigin::Adopted => tree.as_ref().map_or(Duration::ZERO, RunTree::age),
+        };
+        let run_until =
+            run_time.and_then(|longest| Instant::now().checked_add(longest.saturating_sub(age)));
         let breach = tree.as_ref().and_then(|tree| self.watch(tree, &holds, output));
         RunningLimited {
             inner,
@@ -83,6 +84,8 @@ impl Limited {
             kill_at: None,
             cause: None,
             holds,
+            oom_kills: self.sampler.oom_kills(),
+            began: proc::monotonic().saturating_sub(age),
         }
     }
 
@@ -168,6 +171,10 @@ struct RunningLimited {
     kill_at: Option<Instant>,
     cause: Option<Cause>,
     holds: BTreeMap<String, LimitHold>,
+    /// Kills for want of memory that the kernel had counted when the daemon began.
+    oom_kills: Option<u64>,
+    /// When the run was taken over, on the clock of processes.
+    began: Duration,
 }
 
 /// Why this wrapper ends the run.
@@ -198,7 +205,10 @@ impl RunningLimited {
                 () = at(self.kill_at) => Next::Overdue,
             };
             match next {
-                Next::News(RunNews::Exited(exit)) => return RunNews::Exited(self.told(exit)),
+                // Cancelling what is asked about an end loses nothing: the inner run keeps it.
+                Next::News(RunNews::Exited(exit)) => {
+                    return RunNews::Exited(self.explained(exit).await);
+                }
                 Next::News(news @ RunNews::Health(_)) => return news,
                 Next::Breach(breach) => self.on_breach(breach),
                 Next::TooOld => self.on_too_old(),
@@ -223,6 +233,22 @@ impl RunningLimited {
         self.cause.get_or_insert(Cause::RunTime);
         self.kill_at = Instant::now().checked_add(self.grace);
         self.inner.ask_to_stop();
+    }
+
+    /// The end with its cause, or with what the kernel says of a kill that nobody here has sent.
+    async fn explained(&mut self, exit: ChildExit) -> ChildExit {
+        const SIGKILL: i32 = 9;
+        let killed = exit == ChildExit::Signaled { signal: SIGKILL };
+        let known = self.cause.is_some() || oom::kills() == self.oom_kills;
+        let (true, false, Some(pid)) = (killed, known, self.inner.pid()) else {
+            return self.told(exit);
+        };
+        let began = self.began;
+        let asked = tokio::task::spawn_blocking(move || oom::evidence(pid, began)).await;
+        match asked.ok().flatten() {
+            Some(message) => ChildExit::OutOfMemory { message, codes: exit.code_and_signal() },
+            None => exit,
+        }
     }
 
     /// The end with its cause. An end of another kind than what the cause leads to happened by

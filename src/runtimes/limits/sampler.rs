@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::runtimes::keeper::proc;
+use crate::runtimes::limits::oom;
 use crate::runtimes::limits::tree::{self, RunTree, Strays};
 
 /// Time between two looks.
@@ -61,6 +62,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     strays: Mutex<Strays>,
+    /// Kills for want of memory that the kernel had counted at the first question.
+    oom_kills: OnceLock<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +129,11 @@ impl Sampler {
     /// Uses what is known of strays.
     pub(crate) fn with_strays<T>(&self, look: impl FnOnce(&mut Strays) -> T) -> T {
         look(&mut lock(&self.shared.strays))
+    }
+
+    /// Kills for want of memory that the kernel had counted when this was first asked.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        *self.shared.oom_kills.get_or_init(oom::kills)
     }
 
     /// Whether this is said for the first time.

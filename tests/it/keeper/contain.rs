@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use provost::protocol::exit::ChildExit;
 use provost::runtimes::keeper::{Hold, Keeper, ProcessRun};
 
-use crate::keeper::{Bench, lines, options, processes, state_and_parent, until};
+use crate::keeper::{Bench, lines, options, processes, skipped, state_and_parent, until};
 
 /// 61 processes: the main one, and of each kind 20: plain, in a session of its own, and in a session
 /// of its own with its parent gone.
@@ -30,9 +30,7 @@ async fn has_groups(bench: &Bench) -> bool {
     let (handle, _) = bench.start("exec sleep 300").await;
     let has = group_of(handle.pid()).is_some();
     if !has {
-        eprintln!(
-            "skipped: no control group of version 2 can be made here (not root, not delegated)"
-        );
+        skipped("no control group of version 2 can be made here (not root, not delegated)");
     }
     has
 }

@@ -16,7 +16,7 @@ use provost::runtimes::process::{ProcessRuntime, ProcessSettings};
 
 use crate::keeper::contain::group_of;
 use crate::keeper::ends::spec;
-use crate::keeper::{Bench, PATIENCE, until};
+use crate::keeper::{Bench, PATIENCE, skipped, until};
 
 /// An agent of one script.
 struct Agent<'a> {
@@ -46,6 +46,10 @@ impl<'a> Agent<'a> {
     }
 
     async fn try_start(&self) -> Result<Box<dyn RunningAgent>, StartError> {
+        self.start_with(&Sampler::default()).await
+    }
+
+    async fn start_with(&self, sampler: &Sampler) -> Result<Box<dyn RunningAgent>, StartError> {
         let slot = KeeperSlot::default();
         slot.set(Some(self.bench.keeper.clone()));
         let log = self.bench.dir.path().join("agent.log");
@@ -56,7 +60,7 @@ impl<'a> Agent<'a> {
             .into();
         let inner = Arc::new(ProcessRuntime::new(slot, settings));
         let spec = Arc::new(self.spec.clone());
-        Limited::new(inner, Sampler::default(), spec, log).start(Generation(7)).await
+        Limited::new(inner, sampler.clone(), spec, log).start(Generation(7)).await
     }
 
     async fn start(&self) -> Box<dyn RunningAgent> {
@@ -93,6 +97,38 @@ async fn a_memory_hog_is_ended_as_out_of_memory() {
 }
 
 #[tokio::test]
+async fn a_kill_by_the_kernel_for_memory_is_told_as_that_and_any_other_kill_is_not() {
+    let bench = Bench::new().await;
+    let slot = std::path::Path::new("/sys/fs/cgroup/memory");
+    let group = slot.join(format!("provost-test-{}", std::process::id()));
+    let limited = fs::create_dir(&group)
+        .and_then(|()| fs::write(group.join("memory.limit_in_bytes"), "60M"))
+        .and_then(|()| fs::File::open("/dev/kmsg").map(drop));
+    if limited.is_err() {
+        fs::remove_dir(&group).ok();
+        skipped("no memory cgroup of version 1 to be killed in, or the kernel's log is closed");
+        return;
+    }
+    // The sampler is at rest: without max_memory_mb only the kernel acts.
+    let procs = group.join("cgroup.procs");
+    let hog = format!("sleep 0.3; echo $$ > {}; exec tail /dev/zero", procs.display());
+    let by_kernel = Agent::new(&bench, &hog);
+    let sampler = Sampler::default();
+    let exit = by_kernel.start_with(&sampler).await.unwrap().exited().await;
+    fs::remove_dir(&group).unwrap();
+    let ChildExit::OutOfMemory { message, codes } = exit else { panic!("{exit:?}") };
+    assert!(
+        message.starts_with("killed by the kernel (memory cgroup out of memory); "),
+        "{message}"
+    );
+    assert_eq!(codes.signal, Some(9));
+
+    let by_hand = Agent::new(&bench, "kill -KILL $$");
+    let exit = by_hand.start_with(&sampler).await.unwrap().exited().await;
+    assert_eq!(exit, ChildExit::Signaled { signal: 9 });
+}
+
+#[tokio::test]
 async fn a_hog_is_found_wherever_it_hides_in_the_tree() {
     let bench = Bench::new().await;
     for hold in [Hold::Strongest, Hold::Subreaper] {
@@ -118,7 +154,7 @@ print(len(block), flush=True)
 os._exit(0)
 \"";
     if fs::metadata("/usr/bin/python3").is_err() {
-        eprintln!("skipped: no python3 here");
+        skipped("no python3 here");
         return;
     }
     // 16 processes (each fork forks on) of 48 MiB that they share: 800 MiB resident in sum.
@@ -191,7 +227,7 @@ async fn privileges_cannot_be_gained_unless_that_is_allowed() {
 #[tokio::test]
 async fn an_agent_runs_as_the_user_it_is_given_and_as_nobody_else() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can run agents as another user");
+        skipped("only root can run agents as another user");
         return;
     }
     let bench = Bench::new().await;
@@ -219,7 +255,7 @@ async fn an_agent_runs_as_the_user_it_is_given_and_as_nobody_else() {
 #[tokio::test]
 async fn an_agent_of_another_user_is_ended_with_its_tree_too() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can run agents as another user");
+        skipped("only root can run agents as another user");
         return;
     }
     let bench = Bench::new().await;

@@ -12,6 +12,7 @@ mod starts;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,6 +91,11 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
 
 fn lives(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// Says why a test proves nothing on this machine.
+fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
