@@ -13,7 +13,8 @@ use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
 use crate::protocol::spec::{ChildKind, Limit, Strategy};
 use crate::protocol::status::{
-    AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, TreeNode,
+    AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
+    TreeNode,
 };
 
 /// What makes a child an agent.
@@ -46,6 +47,8 @@ pub struct Entry {
     pub pid: Option<u32>,
     /// What holds its processes together, if processes run.
     pub containment: Option<Containment>,
+    /// Limits of its processes, and who holds them, if processes run.
+    pub limits: BTreeMap<String, LimitHold>,
     /// Restarts so far.
     pub restarts: u64,
     /// Since when it is in this state.
@@ -150,6 +153,7 @@ impl Entry {
     pub fn run_is_over(&mut self) {
         self.pid = None;
         self.containment = None;
+        self.limits.clear();
         self.health = HealthView::default();
     }
 
@@ -173,6 +177,7 @@ impl Entry {
             next: self.next_action(now),
             labels: agent.labels,
             containment: self.containment,
+            limits: self.limits.clone(),
         })
     }
 

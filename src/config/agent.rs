@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::raw::CommandPermission;
 use crate::config::spawn::SpawnPermission;
 use crate::config::units::MASK;
-use crate::protocol::care::ExitRule;
+use crate::protocol::care::{ExitRule, LimitsSpec};
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
     OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec, SupervisorSpec,
@@ -76,6 +76,8 @@ pub struct AgentType {
     pub exit_rules: Vec<ExitRule>,
     /// What a spawn request may add.
     pub spawn: SpawnPermission,
+    /// What its agents' processes may use.
+    pub limits: LimitsSpec,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where it is declared, as `file:line`, if anywhere.
@@ -104,6 +106,7 @@ impl AgentType {
             probes: Probes::default(),
             exit_rules: Vec::new(),
             spawn: SpawnPermission::default(),
+            limits: LimitsSpec { core_bytes: Some(0), ..LimitsSpec::default() },
             labels: BTreeMap::new(),
             origin: None,
         }

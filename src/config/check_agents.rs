@@ -105,6 +105,7 @@ impl Checker<'_> {
                 raw.restart.restart_type,
             ),
             spawn: self.spawn_permission(&join(key, "spawn"), &raw.spawn),
+            limits: self.limits(&join(key, "limits"), &raw.limits, raw.runtime),
             labels: raw.labels,
             origin: self.origin(key),
         }

@@ -42,6 +42,7 @@ mod walk;
 mod check;
 mod check_agents;
 mod check_downstreams;
+mod check_limits;
 mod check_nats;
 mod check_rules;
 mod check_tree;
@@ -53,6 +54,7 @@ mod load;
 mod nats;
 mod spawn;
 mod spec;
+mod users;
 
 pub use crate::config::agent::{
     AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, SupervisorEntry, TcpTarget,
@@ -82,3 +84,4 @@ pub use crate::config::spawn::{
 };
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;
+pub use crate::config::users::{Account, AccountEntry, AccountError, account};

@@ -17,6 +17,7 @@ use crate::protocol::spec::{
 };
 use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
+use crate::runtimes::limits::{Limited, Sampler};
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
 
 /// Most arguments, variables or labels in one spawn request.
@@ -33,6 +34,7 @@ pub struct AgentMaker {
     base_env: Arc<BTreeMap<String, String>>,
     /// Address for agents with `nats_access`; known once NATS is.
     nats_url: NatsUrl,
+    sampler: Sampler,
 }
 
 /// Address of NATS for agents that may use it.
@@ -63,7 +65,15 @@ impl AgentMaker {
         ids: Arc<dyn Ids>,
         base_env: Arc<BTreeMap<String, String>>,
     ) -> Self {
-        Self { config, registry, keeper, ids, base_env, nats_url: NatsUrl::default() }
+        Self {
+            config,
+            registry,
+            keeper,
+            ids,
+            base_env,
+            nats_url: NatsUrl::default(),
+            sampler: Sampler::default(),
+        }
     }
 
     /// Where the address of NATS is put.
@@ -256,19 +266,35 @@ impl AgentMaker {
 
     fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
         match agent.runtime {
-            RuntimeKind::Process => Arc::new(ProcessRuntime::new(
-                self.keeper.clone(),
-                ProcessSettings {
-                    base_env: self.base_env.as_ref().clone(),
-                    nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
-                    ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
-                },
-            )),
+            RuntimeKind::Process => self.limited(
+                agent,
+                Arc::new(ProcessRuntime::new(
+                    self.keeper.clone(),
+                    ProcessSettings {
+                        base_env: self.base_env.as_ref().clone(),
+                        nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
+                        ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
+                    },
+                )),
+            ),
             RuntimeKind::Stdio
             | RuntimeKind::Exec
             | RuntimeKind::Remote
             | RuntimeKind::InProcess => Arc::new(NotYet(agent.runtime)),
         }
+    }
+}
+
+impl AgentMaker {
+    /// Holds the processes of an agent to their limits; the innermost of all that is wrapped around
+    /// a runtime.
+    fn limited(
+        &self,
+        agent: &Arc<AgentSpec>,
+        inner: Arc<dyn AgentRuntime>,
+    ) -> Arc<dyn AgentRuntime> {
+        let log_file = self.log_file(&agent.name);
+        Arc::new(Limited::new(inner, self.sampler.clone(), Arc::clone(agent), log_file))
     }
 }
 

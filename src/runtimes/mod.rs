@@ -3,4 +3,5 @@
 pub mod in_process;
 pub mod judged;
 pub mod keeper;
+pub mod limits;
 pub mod process;

@@ -209,10 +209,11 @@ impl Shell {
         if face.origin == RunOrigin::Adopted {
             self.announcer.adopted(name);
         }
-        if face.pid.is_some() || face.containment.is_some() {
+        if face.pid.is_some() || face.containment.is_some() || !face.limits.is_empty() {
             self.ports.board.update(name, |entry| {
                 entry.pid = face.pid;
                 entry.containment = face.containment;
+                entry.limits = face.limits;
             });
         }
     }

@@ -283,6 +283,7 @@ impl Shell {
             generation: self.ports.runs.last(name),
             pid: None,
             containment: None,
+            limits: BTreeMap::new(),
             restarts: 0,
             since: self.ports.clock.now(),
             reason: String::new(),

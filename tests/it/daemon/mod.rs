@@ -2,6 +2,7 @@
 
 mod crash;
 mod doors;
+mod limits;
 mod outage;
 mod permission;
 mod rules;

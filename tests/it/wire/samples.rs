@@ -268,6 +268,7 @@ pub(super) fn agent_status() -> AgentStatus {
         next: Some(NextAction { action: NextKind::Restart, in_ms: 200 }),
         labels: map([("team", "blue".to_owned())]),
         containment: None,
+        limits: BTreeMap::new(),
     }
 }
 
