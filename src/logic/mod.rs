@@ -11,6 +11,8 @@ pub mod intensity;
 pub mod circuit;
 pub mod restart;
 
+pub mod breaker;
+
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;
