@@ -83,6 +83,9 @@
 #[path = "../../../examples/support/breaker_words.rs"]
 mod breaker_words;
 
+mod probes;
 mod program;
 mod reference;
+mod shared;
+mod threads;
 mod traces;
