@@ -11,6 +11,7 @@
 
 use crate::adapters::breaker::gate::{Gate, Kind};
 use crate::adapters::breaker::ring::Ring;
+use crate::adapters::breaker::snapshot::Snapshot;
 use crate::adapters::breaker::stripes::Stripes;
 use crate::adapters::breaker::sync::{
     AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, SLICES, draw,
@@ -28,23 +29,6 @@ pub const TRANSITIONS_MAX: usize = 64;
 
 /// Tries of a judgement to see a state that nobody changes meanwhile; the next result judges again.
 const TRIES_MAX: usize = 64;
-
-/// What a breaker did so far and where it stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Snapshot {
-    /// Where it stands.
-    pub state: State,
-    /// Changes of state so far.
-    pub generation: u64,
-    /// The window.
-    pub counts: Counts,
-    /// Results that came after the state had changed.
-    pub late: u64,
-    /// Times it would have opened, had it been armed.
-    pub would_have_opened: u64,
-    /// Transitions that nobody took in time.
-    pub transitions_missed: u64,
-}
 
 /// Bits of the run word: 16 of the generation, 24 of bad results to go, 24 of failures in a row.
 const TO_GO_SHIFT: u32 = 24;
@@ -318,7 +302,11 @@ impl Engine {
         let mut inner = self.inner.lock();
         let now_ms = inner.at(now_ms);
         // Another thread may have decided meanwhile; then there is nothing to judge any more.
-        if inner.control.generation() != generation || inner.control.state() != State::Closed {
+        if inner.control.generation() != generation {
+            return false;
+        }
+        if inner.control.state() != State::Closed {
+            self.judges_all.store(0, Ordering::SeqCst);
             return false;
         }
         let config = *inner.control.config();
@@ -448,7 +436,14 @@ impl Engine {
     }
 
     fn begin_run(&self, control: &Control) {
-        let to_go = to_go(control.config(), &Counts::default());
+        let to_go = match control.state() {
+            State::Closed => to_go(control.config(), &Counts::default()),
+            // Nothing is judged; none is due.
+            State::Open { .. }
+            | State::HalfOpen { .. }
+            | State::ForcedOpen
+            | State::ForcedClosed => PART,
+        };
         let run = (control.generation() & 0xffff) << GENERATION_SHIFT | to_go << TO_GO_SHIFT;
         self.run.store(run, Ordering::SeqCst);
         self.judges_all.store(0, Ordering::SeqCst);

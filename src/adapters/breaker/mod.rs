@@ -19,11 +19,13 @@ mod clock;
 mod engine;
 mod gate;
 mod ring;
+mod snapshot;
 mod stripes;
 pub(crate) mod sync;
 
 pub use clock::Ticks;
-pub use engine::{Snapshot, TRANSITIONS_MAX};
+pub use engine::TRANSITIONS_MAX;
+pub use snapshot::Snapshot;
 
 use engine::Engine;
 

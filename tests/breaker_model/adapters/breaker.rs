@@ -6,6 +6,8 @@ pub(crate) mod engine;
 pub(crate) mod gate;
 #[path = "../../../src/adapters/breaker/ring.rs"]
 pub(crate) mod ring;
+#[path = "../../../src/adapters/breaker/snapshot.rs"]
+pub(crate) mod snapshot;
 #[path = "../../../src/adapters/breaker/stripes.rs"]
 pub(crate) mod stripes;
 #[path = "sync.rs"]
