@@ -7,6 +7,8 @@
 //! Words: a *target* is the checked address of a downstream with what shows who we are; a *session*
 //! is one connection, or for HTTP a pool of them; an *attempt* is one try of a call.
 
+pub mod breaker;
+
 mod error;
 pub mod target;
 pub mod tls;

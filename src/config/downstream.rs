@@ -7,6 +7,7 @@ pub use crate::config::raw_downstream::DownstreamKind;
 
 use crate::config::nats::ServerUrl;
 use crate::config::units::Secret;
+use crate::logic::breaker::BreakerConfig;
 
 /// A service that agents call.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +80,7 @@ pub struct Resilience {
     /// Repetition.
     pub retry: Retry,
     /// Circuit breaker.
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
 }
 
 /// Repetition of failed calls.
@@ -93,19 +94,4 @@ pub struct Retry {
     pub multiplier: f64,
     /// Longest delay; at least `initial`.
     pub max: Duration,
-}
-
-/// Circuit breaker of a downstream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Breaker {
-    /// Failures in a row that open it.
-    pub failure_threshold: u32,
-    /// Share of failures that opens it, 1 to 100.
-    pub error_percent: u8,
-    /// Calls below which the share does not count.
-    pub request_volume: u32,
-    /// Successful probes that close it.
-    pub success_threshold: u32,
-    /// How long it stays open before it lets a probe through.
-    pub open_for: Duration,
 }

@@ -64,7 +64,7 @@ pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
 };
 pub use crate::config::downstream::{
-    Breaker, Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};

@@ -33,13 +33,21 @@ pub enum Reason {
     SupervisorLimitExceeded,
     /// The open time of the circuit is over.
     OpenTimeOver,
-    /// The trial run failed.
+    /// The trial run failed, or a probe of a downstream.
     TrialFailed,
-    /// The trial run stayed healthy for `stable_after`.
+    /// The trial run stayed healthy for `stable_after`, or enough probes of a downstream succeeded.
     TrialPassed,
+    /// Probes of a downstream were under way for too long.
+    TrialTimedOut,
+    /// Too many calls of a downstream failed in a row.
+    FailureThreshold,
+    /// Too large a share of the calls of a downstream failed.
+    ErrorPercent,
+    /// Too large a share of the calls of a downstream was slow.
+    SlowPercent,
     /// The child ran healthily for `stable_after` after a restart.
     StableRun,
-    /// The child is throttled and waits until the time it named.
+    /// The child or downstream is throttled and waits until the time it named.
     Throttled,
     /// A rule about ends, configured or built in, said what is to be done.
     ExitRule,

@@ -26,6 +26,7 @@ mod otp;
 mod simulation;
 mod supervision;
 
+mod breaker;
 mod config;
 
 mod keeper;

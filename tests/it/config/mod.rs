@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+mod breaker;
 mod faults;
 mod garbage;
 mod hcl;
