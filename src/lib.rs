@@ -31,8 +31,8 @@
 //! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,
 //!    give up. Each decision is a record of reason, numbers, rule and what comes next
 //!    ([`protocol::decision`]).
-//! 5. The shell (`actors::shell`) carries the decision out: first the replacement is started, then
-//!    events are raised and the [`board`] is written.
+//! 5. The shell (`actors::shell`) carries the decision out in the machine's order: it raises the
+//!    failure's events, starts the replacement, and writes the [`board`].
 //! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
 //!    it is acknowledged.
 //!

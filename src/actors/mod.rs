@@ -10,10 +10,6 @@
 //! the event, the future that held everything of the run is over: nothing of it is left, and a
 //! replacement cannot overlap with it. A child supervisor leaves its end in its last state and
 //! counts as gone only when its task has completed and everything under it has dropped its lease.
-//!
-//! A replacement is started before its failure is told: the supervisor's turn starts and stops
-//! first, lets what it started go on, then raises the events and writes the board. Nothing else
-//! is done in between; a supervisor that is killed in between tells it when it is dropped.
 
 pub mod tree;
 mod tree_spec;

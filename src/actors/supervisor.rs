@@ -1,7 +1,7 @@
 //! One supervisor: an actor around `logic::restart::Supervisor`.
 //!
 //! It turns messages into inputs and leaves the actions to the shell. Its handlers never fail and
-//! wait for nothing; at most they let other tasks go first.
+//! never wait.
 
 use std::sync::{Arc, Mutex};
 
@@ -126,7 +126,6 @@ impl Actor for SupervisorActor {
             SupervisorMsg::Overdue(child, generation) => shell.on_overdue(&child, generation),
             SupervisorMsg::Halt => shell.on_halt(),
         }
-        tell_later(shell).await;
         Ok(())
     }
 
@@ -150,17 +149,7 @@ impl Actor for SupervisorActor {
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
-        tell_later(&mut state.shell).await;
         Ok(())
-    }
-}
-
-/// Lets children that were started go first, then tells what was decided.
-async fn tell_later(shell: &mut Shell) {
-    if shell.owes_telling() {
-        // Only a kill cancels this, and then the shell tells it when it is dropped.
-        tokio::task::yield_now().await;
-        shell.tell_rest();
     }
 }
 

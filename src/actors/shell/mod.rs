@@ -94,7 +94,6 @@ pub(crate) struct Shell {
     start_error: Option<StartError>,
     ready: Option<oneshot::Sender<Result<(), TreeError>>>,
     end_told: Option<oneshot::Sender<ChildExit>>,
-    rest: Option<turn::Rest>,
     began: bool,
     end: Option<RunEnd>,
 }
@@ -104,7 +103,6 @@ impl Drop for Shell {
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }
-        self.tell_without_timer();
         self.forgotten.clear(&mut lock(&self.tree));
         // Killed or panicked: its children are killed with it, and nobody else would say so.
         if self.end.is_none() {
@@ -141,7 +139,6 @@ impl Shell {
             start_error: None,
             ready,
             end_told: end,
-            rest: None,
             began: false,
             end: None,
         }

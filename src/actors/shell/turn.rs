@@ -6,16 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::actors::shell::{Shell, tell};
 use crate::actors::supervisor::SupervisorMsg;
-use crate::logic::restart::{Action, Input, Note, Reply, Supervisor};
+use crate::logic::restart::{Action, Input, Reply, Supervisor};
 use crate::protocol::id::ChildName;
-
-/// What was done and is still to be told. It is told before anything else is done.
-#[derive(Debug)]
-pub(in crate::actors::shell) struct Rest {
-    now: Instant,
-    touched: Vec<ChildName>,
-    notes: Vec<Box<Note>>,
-}
 
 impl Shell {
     pub(in crate::actors::shell) fn feed(&mut self, input: Input, touched: Option<ChildName>) {
@@ -32,69 +24,9 @@ impl Shell {
         mut touched: Vec<ChildName>,
         actions: Vec<Action>,
     ) {
-        self.tell_rest();
         if let Some(machine) = &mut self.machine {
             touched.extend(machine.take_changed());
         }
-        let starts = actions.iter().any(|action| matches!(action, Action::Start { .. }));
-        if starts && actions.iter().all(Action::is_quick) {
-            self.start_first(now, touched, actions);
-        } else {
-            self.carry_out_in_order(now, touched, actions);
-        }
-    }
-
-    /// Starts and stops at once what the machine says, so that a replacement does not wait until
-    /// the failure is told; the rest is told by [`Shell::tell_rest`].
-    fn start_first(&mut self, now: Instant, mut touched: Vec<ChildName>, actions: Vec<Action>) {
-        let mut notes = Vec::new();
-        for action in actions {
-            match action {
-                Action::Start { child, generation, trial: _ } => {
-                    self.start(&child, generation);
-                    touched.push(child);
-                }
-                Action::Stop { child, generation, shutdown } => {
-                    self.stop(&child, generation, shutdown);
-                    touched.push(child);
-                }
-                Action::Note(note) => notes.push(note),
-                Action::Reply { .. } | Action::Ready | Action::Ended { .. } => {
-                    debug_assert!(false, "what is quick is neither answer nor end");
-                }
-            }
-        }
-        self.rest = Some(Rest { now, touched, notes });
-    }
-
-    /// Whether something that was done is still to be told.
-    pub(crate) fn owes_telling(&self) -> bool {
-        self.rest.is_some()
-    }
-
-    /// Tells what was done before it was told.
-    pub(crate) fn tell_rest(&mut self) {
-        if self.owes_telling() {
-            self.tell_without_timer();
-            self.set_timer();
-        }
-    }
-
-    /// As [`Shell::tell_rest`], for a supervisor that waits for nothing any more.
-    pub(in crate::actors::shell) fn tell_without_timer(&mut self) {
-        let Some(Rest { now, mut touched, notes }) = self.rest.take() else { return };
-        for note in notes {
-            self.tell(now, *note, &mut touched);
-        }
-        self.show(&mut touched);
-    }
-
-    fn carry_out_in_order(
-        &mut self,
-        now: Instant,
-        mut touched: Vec<ChildName>,
-        actions: Vec<Action>,
-    ) {
         // Whoever is answered must find on the board what the answer says.
         let mut answers = Vec::new();
         for action in actions {

@@ -200,16 +200,6 @@ pub enum Action {
     },
 }
 
-impl Action {
-    /// Whether it is a start, a stop or a note: nothing that answers or ends anything.
-    pub(crate) fn is_quick(&self) -> bool {
-        match self {
-            Self::Start { .. } | Self::Stop { .. } | Self::Note(_) => true,
-            Self::Reply { .. } | Self::Ready | Self::Ended { .. } => false,
-        }
-    }
-}
-
 /// Whether a run is a trial.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trial {
