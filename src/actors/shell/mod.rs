@@ -172,16 +172,19 @@ impl Shell {
         }
         // A template is no child: it is only what instances are made of.
         if !self.has_template() {
-            for node in nodes {
-                let name = node.spec.name.clone();
-                self.adopt(node);
-                if let Some(kid) = self.kids.get_mut(&name) {
-                    kid.listed = true;
-                }
-            }
+            nodes.into_iter().for_each(|node| self.adopt_listed(node));
         }
         self.show_children();
         self.feed(Input::Init, None);
+    }
+
+    /// Enters a child that the list of the tree has.
+    fn adopt_listed(&mut self, node: Node) {
+        let name = node.spec.name.clone();
+        self.adopt(node);
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.listed = true;
+        }
     }
 
     /// A child reports.
