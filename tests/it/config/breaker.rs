@@ -73,7 +73,7 @@ open_for = "2s"
 open_max = "1s"
 "#;
     Bench::new(&[("a.toml", text)]).faults(&[
-        "a.toml:4:35: downstreams.d.resilience.circuit_breaker.slow_call_duration: missing; slow_percent needs it",
+        "a.toml:4:27: downstreams.d.resilience.circuit_breaker.slow_call_duration: missing; slow_percent needs it",
         "a.toml:7:16: downstreams.d.resilience.circuit_breaker.window_calls: window is set as well; remove one of them",
         "a.toml:9:12: downstreams.d.resilience.circuit_breaker.open_max: is smaller than open_for \"2s\" (value \"1s\")",
     ]);

@@ -242,8 +242,8 @@ fn limits_are_checked() {
             "a.toml:8:15: agent_types.w.limits.output_size: out of range (value \"0\"; allowed 1B..=1024TiB)",
             "a.toml:9:12: agent_types.w.limits.run_time: out of range (value \"10ms\"; allowed 1s..=365d)",
             "a.toml:10:16: agent_types.w.limits.no_new_privs: must be true or false (value \"yes\"; allowed true, false)",
-            "a.toml:11:8: agent_types.w.limits.user: must be a text in quotes (value \"\"; allowed 1..=64 characters)",
-            "a.toml:12:1: agent_types.w.limits.memory: unknown key (allowed core_size, cpu_weight, group, no_new_privs, open_files, output_size, pids, run_time, user)",
+            "a.toml:11:8: agent_types.w.limits.user: is empty (value \"\"; allowed 1..=64 characters)",
+            "a.toml:12:1: agent_types.w.limits.memory: unknown key (allowed pids, cpu_weight, open_files, core_size, output_size, run_time, no_new_privs, user, group)",
         ],
     );
     after_worker(
