@@ -12,7 +12,7 @@
 //! | 6 | [`cli`] | what people type and see |
 //! | 5 | [`daemon`] | builds everything, runs it, stops it; the only place that knows all |
 //! | 4 | [`actors`] | supervisors and workers: state, messages, timers; no decision of their own |
-//! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, or inside the daemon |
+//! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, or inside the daemon; its probes |
 //! | 4 | [`transport`] | our own NATS: connection, embedded server, streams, outbox, commands |
 //! | 4 | [`adapters`] | how a downstream is reached |
 //! | 4 | [`web`] | liveness, health, metrics and documents over HTTP |

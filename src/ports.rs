@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
 use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth};
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
 use crate::protocol::status::{Containment, HealthStatus, LimitHold, Readiness};
@@ -73,6 +73,11 @@ pub trait RunningAgent: fmt::Debug + Send + 'static {
         RunFace { pid: self.pid(), ..RunFace::default() }
     }
 
+    /// How its main process ended, once it has; for an end that is told as something else.
+    fn codes(&self) -> ExitCodes {
+        ExitCodes::default()
+    }
+
     /// Asks the run to stop (its stop signal); returns at once.
     fn ask_to_stop(&mut self);
 
@@ -116,6 +121,8 @@ pub struct RunFace {
     pub containment: Option<Containment>,
     /// Limits that are set, by name, and who holds them.
     pub limits: BTreeMap<String, LimitHold>,
+    /// Its health, if something speaks for it from the beginning.
+    pub health: Option<RunHealth>,
 }
 
 /// Where a run comes from.

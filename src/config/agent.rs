@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::raw::CommandPermission;
 use crate::config::spawn::SpawnPermission;
 use crate::config::units::MASK;
-use crate::protocol::care::{ExitRule, LimitsSpec};
+use crate::protocol::care::{ExitRule, LimitsSpec, ProbesSpec};
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
     OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec, SupervisorSpec,
@@ -71,7 +70,7 @@ pub struct AgentType {
     /// Backoff and circuit.
     pub policy: RestartPolicy,
     /// Probes.
-    pub probes: Probes,
+    pub probes: ProbesSpec,
     /// What the ends of its runs mean; the first that matches decides.
     pub exit_rules: Vec<ExitRule>,
     /// What a spawn request may add.
@@ -103,7 +102,7 @@ impl AgentType {
             on_daemon_exit: OnDaemonExit::default(),
             restart: RestartType::default(),
             policy: RestartPolicy::default(),
-            probes: Probes::default(),
+            probes: ProbesSpec::default(),
             exit_rules: Vec::new(),
             spawn: SpawnPermission::default(),
             limits: LimitsSpec { core_bytes: Some(0), ..LimitsSpec::default() },
@@ -111,61 +110,6 @@ impl AgentType {
             origin: None,
         }
     }
-}
-
-/// Probes of an agent type.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Probes {
-    /// Asked first.
-    pub startup: Option<Probe>,
-    /// Whether the agent gets work.
-    pub readiness: Option<Probe>,
-    /// Whether the agent lives.
-    pub liveness: Option<Probe>,
-}
-
-/// One probe.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Probe {
-    /// How it asks.
-    pub kind: ProbeKind,
-    /// Time between two.
-    pub interval: Duration,
-    /// Longest wait for one answer.
-    pub timeout: Duration,
-    /// Failures in a row that count; at least 1.
-    pub failure_threshold: u32,
-}
-
-/// How a probe asks.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ProbeKind {
-    /// A GET of this address.
-    Http(String),
-    /// A connection to this host and port.
-    Tcp(TcpTarget),
-    /// A command, never empty.
-    Exec(Vec<String>),
-    /// The `sd_notify` protocol.
-    Notify,
-    /// Beats over NATS.
-    Beat,
-    /// A line on stdout within this time.
-    StdoutWithin(Duration),
-}
-
-/// A host and port to connect to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TcpTarget {
-    /// An address.
-    Address(SocketAddr),
-    /// A name to be resolved.
-    Name {
-        /// Host name.
-        host: String,
-        /// Port, not 0.
-        port: u16,
-    },
 }
 
 /// An agent to be made from a type: one `[[agent]]`, or one spawn request.

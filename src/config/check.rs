@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 
 use crate::config::check_agents;
+use crate::config::check_probes::ProbeDefaults;
 use crate::config::check_tree;
 use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
@@ -80,12 +81,16 @@ fn config(checker: &mut Checker<'_>, raw: RawConfig) -> Option<Config> {
     checker.pool_size(&raw, &runtimes);
     let provost = checker.daemon(raw.provost);
     let nats = checker.nats(raw.nats);
+    let probes = ProbeDefaults {
+        interval: raw.supervision.health_check_interval.0,
+        failure_threshold: raw.supervision.failure_detection_threshold,
+    };
     let supervision = checker.supervision(raw.supervision);
     let coordination = coordination(&raw.coordination);
     let routing = routing(&raw.routing);
     let events = checker.events(&raw.events);
     let agents = check_agents::pool(&raw.agents);
-    let agent_types = checker.agent_types(raw.agent_types);
+    let agent_types = checker.agent_types(raw.agent_types, probes);
     let agents_list = checker.agents(raw.agent, &runtimes);
     let supervisors = checker.supervisors(raw.supervisors, &names, &facts);
     let downstreams = checker.downstreams(raw.downstreams);

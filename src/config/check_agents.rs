@@ -1,15 +1,14 @@
-//! Checks of agent types, their restart rules and probes, and of the agents made from them.
+//! Checks of agent types and their restart rules, and of the agents made from them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::agent::{
-    AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, TcpTarget,
-};
+use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool};
 use crate::config::check::Checker;
+use crate::config::check_probes::ProbeDefaults;
 use crate::config::fault::Fault;
 use crate::config::raw::{RawConfig, RawPool};
-use crate::config::raw_agent::{RawAgent, RawAgentType, RawProbe, RawProbes, RawRestart};
+use crate::config::raw_agent::{RawAgent, RawAgentType, RawRestart};
 use crate::config::tree::join;
 use crate::config::units::Span;
 use crate::protocol::id::{AgentTypeName, ChildName};
@@ -61,11 +60,12 @@ impl Checker<'_> {
     pub(crate) fn agent_types(
         &mut self,
         raw: BTreeMap<String, RawAgentType>,
+        probes: ProbeDefaults,
     ) -> BTreeMap<AgentTypeName, AgentType> {
         let mut types = BTreeMap::new();
         for (name, raw) in raw {
             let key = join("agent_types", &name);
-            let agent_type = self.agent_type(&key, raw);
+            let agent_type = self.agent_type(&key, raw, probes);
             if let Some(name) = self.parsed(&key, &name) {
                 types.insert(name, agent_type);
             }
@@ -73,7 +73,7 @@ impl Checker<'_> {
         types
     }
 
-    fn agent_type(&mut self, key: &str, raw: RawAgentType) -> AgentType {
+    fn agent_type(&mut self, key: &str, raw: RawAgentType, probes: ProbeDefaults) -> AgentType {
         let command = self.command(key, &raw);
         self.no_secrets(&join(key, "command"), command.len());
         self.no_secrets(&join(key, "args"), raw.args.len());
@@ -83,6 +83,7 @@ impl Checker<'_> {
             None => self.folder(key),
         };
         let grace = raw.stop.grace.0;
+        let probes = self.probes(key, &raw, probes);
         let policy = self.policy(&join(key, "restart"), &raw.restart, grace);
         AgentType {
             runtime: raw.runtime,
@@ -98,7 +99,7 @@ impl Checker<'_> {
             on_daemon_exit: raw.on_daemon_exit,
             restart: raw.restart.restart_type,
             policy,
-            probes: self.probes(&join(key, "probes"), &raw.probes),
+            probes,
             exit_rules: self.exit_rules(
                 &join(key, "exit_rules"),
                 &raw.exit_rules,
@@ -137,7 +138,7 @@ impl Checker<'_> {
     }
 
     /// Refuses what came from a secret's file as part of a command line.
-    fn no_secrets(&mut self, key: &str, count: usize) {
+    pub(crate) fn no_secrets(&mut self, key: &str, count: usize) {
         for key in (0..count).map(|index| format!("{key}[{index}]")) {
             if self.is_secret(&key) {
                 let text = "a secret in a command line can be seen by every user of the machine; \
@@ -214,85 +215,6 @@ impl Checker<'_> {
                 open_max,
                 stable_after: raw.stable_after.0,
             }),
-        }
-    }
-
-    fn probes(&mut self, key: &str, raw: &RawProbes) -> Probes {
-        let mut probe = |name: &str, raw: &Option<RawProbe>| {
-            raw.as_ref().and_then(|raw| self.probe(&join(key, name), raw))
-        };
-        Probes {
-            startup: probe("startup", &raw.startup),
-            readiness: probe("readiness", &raw.readiness),
-            liveness: probe("liveness", &raw.liveness),
-        }
-    }
-
-    fn probe(&mut self, key: &str, raw: &RawProbe) -> Option<Probe> {
-        let mut kinds: Vec<(&str, Option<ProbeKind>)> = Vec::new();
-        if let Some(address) = &raw.http {
-            kinds.push(("http", self.http_probe(&join(key, "http"), address)));
-        }
-        if let Some(target) = &raw.tcp {
-            kinds.push(("tcp", self.tcp_probe(&join(key, "tcp"), target).map(ProbeKind::Tcp)));
-        }
-        if let Some(command) = &raw.exec {
-            self.no_secrets(&join(key, "exec"), command.len());
-            kinds.push(("exec", Some(ProbeKind::Exec(command.clone()))));
-        }
-        if raw.notify == Some(true) {
-            kinds.push(("notify", Some(ProbeKind::Notify)));
-        }
-        if raw.beat == Some(true) {
-            kinds.push(("beat", Some(ProbeKind::Beat)));
-        }
-        if let Some(span) = raw.stdout_within {
-            kinds.push(("stdout_within", Some(ProbeKind::StdoutWithin(span.0))));
-        }
-        let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
-        const ONE: &str = "exactly one of http, tcp, exec, notify, beat, stdout_within";
-        if names.len() != 1 {
-            let given = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let broken = self.any_faulty_under(key);
-            if !(names.is_empty() && broken) {
-                self.fault(key, format!("a probe asks by {ONE}; found {given}"));
-            }
-        }
-        if raw.interval < raw.timeout {
-            self.warn(&join(key, "timeout"), "is longer than interval; probes will not overlap");
-        }
-        let (_, kind) = kinds.into_iter().next()?;
-        Some(Probe {
-            kind: kind?,
-            interval: raw.interval.0,
-            timeout: raw.timeout.0,
-            failure_threshold: raw.failure_threshold,
-        })
-    }
-
-    fn http_probe(&mut self, key: &str, address: &str) -> Option<ProbeKind> {
-        let host = ["http://", "https://"].iter().find_map(|scheme| address.strip_prefix(scheme));
-        let named = host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']));
-        if named && !address.contains(char::is_whitespace) {
-            return Some(ProbeKind::Http(address.to_owned()));
-        }
-        self.fault_of(key, address, "is no address; write it like http://127.0.0.1:8080/healthz");
-        None
-    }
-
-    fn tcp_probe(&mut self, key: &str, target: &str) -> Option<TcpTarget> {
-        if let Ok(address) = target.parse() {
-            return Some(TcpTarget::Address(address));
-        }
-        let (host, port) = target.rsplit_once(':').unwrap_or((target, ""));
-        match port.parse() {
-            Ok(port) if 0 < port && !host.is_empty() && !host.contains([':', ' ', '/']) => {
-                Some(TcpTarget::Name { host: host.to_owned(), port })
-            }
-            Ok(_) | Err(_) => {
-                self.fault_of(key, target, "is no host and port; write it like 127.0.0.1:8080");
-                None
-            }
         }
     }
 

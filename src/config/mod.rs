@@ -44,6 +44,7 @@ mod check_agents;
 mod check_downstreams;
 mod check_limits;
 mod check_nats;
+mod check_probes;
 mod check_rules;
 mod check_tree;
 
@@ -56,9 +57,7 @@ mod spawn;
 mod spec;
 mod users;
 
-pub use crate::config::agent::{
-    AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, SupervisorEntry, TcpTarget,
-};
+pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, SupervisorEntry};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,

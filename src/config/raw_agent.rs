@@ -260,15 +260,22 @@ pub(crate) struct RawProbe {
     /// Longest time without a line on stdout.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub(crate) stdout_within: Option<Span>,
-    /// Time between two probes.
+    /// Time from the start of a run to the first probe.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "24h"))]
+    pub(crate) initial_delay: Span,
+    /// Time between two probes; `supervision.health_check_interval` when absent.
     #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "24h"))]
-    pub(crate) interval: Span,
+    pub(crate) interval: Option<Span>,
     /// Longest wait for one answer.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
     pub(crate) timeout: Span,
-    /// Failed probes in a row that count as a failure.
+    /// Successful probes in a row that count as a success; more than 1 for readiness only.
     #[schemars(range(min = 1, max = 1000))]
-    pub(crate) failure_threshold: u32,
+    pub(crate) success_threshold: u32,
+    /// Failed probes in a row that count as a failure; `supervision.failure_detection_threshold`
+    /// when absent.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) failure_threshold: Option<u32>,
 }
 
 impl Default for RawProbe {
@@ -280,9 +287,11 @@ impl Default for RawProbe {
             notify: None,
             beat: None,
             stdout_within: None,
-            interval: Span::secs(30),
+            initial_delay: Span::millis(0),
+            interval: None,
             timeout: Span::secs(3),
-            failure_threshold: 3,
+            success_threshold: 1,
+            failure_threshold: None,
         }
     }
 }

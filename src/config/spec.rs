@@ -103,6 +103,7 @@ impl Config {
             on_daemon_exit: agent_type.on_daemon_exit,
             care: CareSpec {
                 limits: agent_type.limits.clone(),
+                probes: agent_type.probes.clone(),
                 exit_rules: agent_type.exit_rules.clone(),
                 ..CareSpec::default()
             },

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::actors::defaults::SystemClock;
+use tokio::sync::Semaphore;
+
+use crate::actors::defaults::{SystemClock, SystemJitter};
 use crate::actors::tree::Node;
 use crate::config::{AgentEntry, CommandPermission, Config};
 use crate::daemon::registry::Registry;
@@ -18,6 +20,7 @@ use crate::protocol::spec::{
 use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
 use crate::runtimes::limits::{Limited, Sampler};
+use crate::runtimes::probed::{self, Beats, Probed, ProbedSettings};
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
 
 /// Most arguments, variables or labels in one spawn request.
@@ -35,6 +38,10 @@ pub struct AgentMaker {
     /// Address for agents with `nats_access`; known once NATS is.
     nats_url: NatsUrl,
     sampler: Sampler,
+    /// Where beats come from, once that is known.
+    beats: Option<Arc<dyn Beats>>,
+    /// Bounds the commands of probes that run at a time.
+    probe_commands: Arc<Semaphore>,
 }
 
 /// Address of NATS for agents that may use it.
@@ -73,7 +80,15 @@ impl AgentMaker {
             base_env,
             nats_url: NatsUrl::default(),
             sampler: Sampler::default(),
+            beats: None,
+            probe_commands: Arc::new(Semaphore::new(probed::EXEC_PROBES_MAX)),
         }
+    }
+
+    /// The same with a place where beats come from.
+    #[must_use]
+    pub fn with_beats(self, beats: Arc<dyn Beats>) -> Self {
+        Self { beats: Some(beats), ..self }
     }
 
     /// Where the address of NATS is put.
@@ -266,17 +281,11 @@ impl AgentMaker {
 
     fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
         match agent.runtime {
-            RuntimeKind::Process => self.limited(
-                agent,
-                Arc::new(ProcessRuntime::new(
-                    self.keeper.clone(),
-                    ProcessSettings {
-                        base_env: self.base_env.as_ref().clone(),
-                        nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
-                        ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
-                    },
-                )),
-            ),
+            RuntimeKind::Process => {
+                let process = self.process(agent);
+                let runtime = ProcessRuntime::new(self.keeper.clone(), process.clone());
+                self.probed(self.limited(agent, Arc::new(runtime)), process)
+            }
             RuntimeKind::Stdio
             | RuntimeKind::Exec
             | RuntimeKind::Remote
@@ -295,6 +304,36 @@ impl AgentMaker {
     ) -> Arc<dyn AgentRuntime> {
         let log_file = self.log_file(&agent.name);
         Arc::new(Limited::new(inner, self.sampler.clone(), Arc::clone(agent), log_file))
+    }
+
+    fn process(&self, agent: &Arc<AgentSpec>) -> ProcessSettings {
+        let contract_env = probed::notify_variables(agent, &self.config.provost.state_dir);
+        ProcessSettings {
+            base_env: self.base_env.as_ref().clone(),
+            nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
+            contract_env: contract_env.into_iter().collect(),
+            ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
+        }
+    }
+
+    /// The runtime with the agent's probes, if it has any.
+    fn probed(
+        &self,
+        inner: Arc<dyn AgentRuntime>,
+        process: ProcessSettings,
+    ) -> Arc<dyn AgentRuntime> {
+        if !Probed::is_needed(&process.spec.care.probes) {
+            return inner;
+        }
+        let settings = ProbedSettings {
+            process,
+            keeper: self.keeper.clone(),
+            state_dir: self.config.provost.state_dir.clone(),
+            beats: self.beats.clone(),
+            jitter: Arc::new(SystemJitter),
+            commands: Arc::clone(&self.probe_commands),
+        };
+        Arc::new(Probed::new(inner, settings))
     }
 }
 

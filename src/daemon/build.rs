@@ -16,6 +16,7 @@ use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::board::Board;
 use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
 use crate::daemon::agents::AgentMaker;
+use crate::daemon::beats::NatsBeats;
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
@@ -118,7 +119,8 @@ impl Plan {
             keeper.clone(),
             Arc::clone(&ids),
             Arc::new(base_env),
-        );
+        )
+        .with_beats(Arc::new(NatsBeats::new(slot.clone(), outside.clone())));
         let ports = TreePorts {
             sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
             clock: Arc::clone(&clock),

@@ -7,6 +7,7 @@
 //! Not for decisions about children (`logic`), nor for what people see (`cli`).
 
 pub mod agents;
+pub mod beats;
 pub mod build;
 pub mod error;
 mod exporter;

@@ -15,6 +15,7 @@ pub mod breaker;
 pub mod retry;
 
 pub mod exit_rules;
+pub mod health;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;

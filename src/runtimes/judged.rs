@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use crate::logic::exit_rules::{Asked, Facts, TAIL_BYTES_MAX, judge, needs_output};
 use crate::ports::{AgentRuntime, BoxFuture, RunFace, RunNews, RunOrigin, RunningAgent, WallClock};
 use crate::protocol::care::ExitRule;
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::HealthMetrics;
 use crate::protocol::id::Generation;
 
@@ -162,6 +162,10 @@ impl RunningAgent for JudgedRun {
 
     fn face(&self) -> RunFace {
         self.run.face()
+    }
+
+    fn codes(&self) -> ExitCodes {
+        self.run.codes()
     }
 
     fn ask_to_stop(&mut self) {

@@ -4,4 +4,5 @@ pub mod in_process;
 pub mod judged;
 pub mod keeper;
 pub mod limits;
+pub mod probed;
 pub mod process;

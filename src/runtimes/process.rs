@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::config::Account;
 use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
 use crate::runtimes::keeper::{Confines, Hold, KeeperSlot, LogSettings, ProcessHandle, ProcessRun};
@@ -53,6 +53,8 @@ pub struct ProcessSettings {
     pub nats_url: Option<String>,
     /// What is to hold its processes together.
     pub hold: Hold,
+    /// What the agent contract says besides; nobody overrides it.
+    pub contract_env: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for ProcessSettings {
@@ -71,13 +73,20 @@ impl ProcessSettings {
     #[must_use]
     pub fn new(spec: AgentSpec, log_file: PathBuf) -> Self {
         let log = LogSettings::new(log_file);
-        Self { spec, base_env: BTreeMap::new(), log, nats_url: None, hold: Hold::default() }
+        Self {
+            spec,
+            base_env: BTreeMap::new(),
+            log,
+            nats_url: None,
+            hold: Hold::default(),
+            contract_env: BTreeMap::new(),
+        }
     }
 
     /// The whole environment of one run: allow-list, then what its user's login would have, then the
     /// agent's own entries, then what the agent contract says, which nobody overrides but for
     /// `PYTHONUNBUFFERED` and `NATS_URL`.
-    fn environment(
+    pub(crate) fn environment(
         &self,
         generation: Generation,
         account: Option<&Account>,
@@ -96,6 +105,7 @@ impl ProcessSettings {
             ("PROVOST_PROTOCOL", PROTOCOL.to_owned()),
         ];
         env.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+        env.extend(self.contract_env.clone());
         env
     }
 
@@ -148,7 +158,8 @@ impl AgentRuntime for ProcessRuntime {
         Box::pin(async move {
             let account = account_of(&settings.spec).await?;
             let process = keeper.start(settings.run(generation, account.as_ref())).await?;
-            let running = RunningProcess { process, stop_signal, request: Request::Nothing };
+            let (request, codes) = (Request::Nothing, ExitCodes::default());
+            let running = RunningProcess { process, stop_signal, request, codes };
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -160,6 +171,7 @@ struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
     request: Request,
+    codes: ExitCodes,
 }
 
 /// What was asked of the run.
@@ -179,8 +191,13 @@ impl RunningAgent for RunningProcess {
         Box::pin(async move {
             // Cancel safe: the handle keeps the exit, and what was asked is in this state.
             let exit = self.process.exited().await;
+            self.codes = exit.code_and_signal();
             as_asked(exit, self.request, self.stop_signal)
         })
+    }
+
+    fn codes(&self) -> ExitCodes {
+        self.codes
     }
 
     fn ask_to_stop(&mut self) {

@@ -36,6 +36,7 @@ mod embedded_config;
 mod embedded_error;
 pub mod orphan;
 
+pub mod beats;
 pub mod presence;
 
 pub mod commands;

@@ -29,6 +29,7 @@ mod supervision;
 mod breaker;
 mod config;
 
+mod health;
 mod keeper;
 
 mod adapters;

@@ -195,14 +195,28 @@ impl Shell {
             return;
         }
         match news {
-            ChildNews::Started(face) => {
-                self.on_face(&name, face);
-                let outcome = StartOutcome::Up;
-                self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name));
-            }
+            ChildNews::Started(face) => self.on_started(name, generation, face),
             ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
             ChildNews::Health(health) => self.on_health(name, generation, health),
         }
+    }
+
+    /// A run executes. Its health is known before it is shown, so that one that is still starting is
+    /// never shown as running.
+    fn on_started(&mut self, name: ChildName, generation: Generation, mut face: RunFace) {
+        let health = face.health.take();
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.health = health.clone().map(Box::new);
+        }
+        self.on_face(&name, face);
+        let outcome = StartOutcome::Up;
+        self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name.clone()));
+        let Some(health) = health else { return };
+        // Told as something new.
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.health = None;
+        }
+        self.on_health(name, generation, health);
     }
 
     fn on_face(&mut self, name: &ChildName, face: RunFace) {

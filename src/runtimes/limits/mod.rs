@@ -343,6 +343,10 @@ impl RunningAgent for RunningLimited {
         RunFace { containment: face.containment.or(containment), limits, ..face }
     }
 
+    fn codes(&self) -> ExitCodes {
+        self.inner.codes()
+    }
+
     fn ask_to_stop(&mut self) {
         self.inner.ask_to_stop();
     }

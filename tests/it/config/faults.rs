@@ -264,6 +264,24 @@ fn limits_are_checked() {
 }
 
 #[test]
+fn a_probe_fits_its_role_and_its_runtime() {
+    after_worker(
+        "[agent_types.w.probes.liveness]\nhttp = \"http://u:p@h/\"\nsuccess_threshold = 2\n\
+         [agent_types.x]\nruntime = \"exec\"\ncommand = [\"x\"]\n\
+         [agent_types.x.probes.startup]\nnotify = true\n",
+        &[
+            "a.toml:4:8: agent_types.w.probes.liveness.http: a probe sends no credentials; let the agent answer it without",
+            "a.toml:5:21: agent_types.w.probes.liveness.success_threshold: must be 1 for liveness: one success is enough there (value 2)",
+            "a.toml:10:10: agent_types.x.probes.startup.notify: an exec agent runs a process per task; probe it by http, tcp, exec or beat",
+        ],
+    );
+    after_worker(
+        "[agent_types.w.probes.readiness]\nexec = [\" \"]\n",
+        &["a.toml:4:8: agent_types.w.probes.readiness.exec: names no program (value \" \")"],
+    );
+}
+
+#[test]
 fn settings_of_the_daemon_are_checked() {
     Bench::file("[provost]\nhttp = \"8080\"\nsubject_prefix = \"a..b\"\n").faults(&[
         "a.toml:2:8: provost.http: is no address to listen on (value \"8080\"; allowed address:port such as 127.0.0.1:0, or off)",

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use provost::config::{
     AgentEntry, AgentType, Config, Distribution, DownstreamAuth, Durability, Environment, Http,
-    Loaded, NatsAuth, NatsTarget, Overrides, ProbeKind, ShowOrigin, Sources, SpecError, Switch,
+    Loaded, NatsAuth, NatsTarget, Overrides, ShowOrigin, Sources, SpecError, Switch,
 };
+use provost::protocol::care::ProbeCheck;
 use provost::protocol::id::AgentId;
 use provost::protocol::spec::{
     Jitter, OnExceeded, RestartPolicy, RestartType, RuntimeKind, Significance, Strategy,
@@ -165,7 +166,7 @@ fn the_documented_sample_loads() {
     assert_eq!(worker.env["KEY"].value, "x");
     assert_eq!(worker.policy, RestartPolicy::default());
     let liveness = worker.probes.liveness.as_ref().unwrap();
-    assert_eq!(liveness.kind, ProbeKind::Http("http://127.0.0.1:8080/healthz".to_owned()));
+    assert_eq!(liveness.check, ProbeCheck::Http("http://127.0.0.1:8080/healthz".to_owned()));
     assert_eq!(liveness.interval, Duration::from_secs(30));
     let team = config.supervisors.values().next().unwrap();
     assert_eq!(team.spec.strategy, Strategy::RestForOne);
@@ -174,6 +175,25 @@ fn the_documented_sample_loads() {
     assert!(matches!(&backend.auth, DownstreamAuth::Bearer(token) if token.reveal() == "t0p"));
     assert_eq!(backend.resilience.breaker.open_for, Duration::from_secs(5));
     assert!(!format!("{loaded:?}").contains("t0p"));
+}
+
+#[test]
+fn a_probe_takes_its_interval_and_threshold_from_supervision() {
+    let text = "[supervision]\nhealth_check_interval = \"7s\"\nfailure_detection_threshold = 4\n\
+                [agent_types.w]\ncommand = [\"true\"]\n\
+                [agent_types.w.probes.readiness]\ntcp = \"h:1\"\nsuccess_threshold = 2\n\
+                [agent_types.w.probes.liveness]\nnotify = true\ninitial_delay = \"5s\"\n\
+                interval = \"1s\"\nfailure_threshold = 1\n";
+    let loaded = Bench::file(text).loaded();
+    assert_eq!(loaded.warnings, []);
+    let probes = &loaded.config.agent_types.values().next().unwrap().probes;
+    let readiness = probes.readiness.as_ref().unwrap();
+    let shown = (readiness.interval, readiness.failure_threshold, readiness.success_threshold);
+    assert_eq!(shown, (Duration::from_secs(7), 4, 2));
+    assert_eq!(readiness.initial_delay, Duration::ZERO);
+    let liveness = probes.liveness.as_ref().unwrap();
+    let shown = (liveness.interval, liveness.failure_threshold, liveness.initial_delay);
+    assert_eq!(shown, (Duration::from_secs(1), 1, Duration::from_secs(5)));
 }
 
 #[test]
