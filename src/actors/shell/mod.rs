@@ -196,9 +196,16 @@ impl Shell {
         }
         match news {
             ChildNews::Started(face) => {
+                let health = face.health.clone();
                 self.on_face(&name, face);
                 let outcome = StartOutcome::Up;
-                self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name));
+                let started = Input::Started { child: name.clone(), generation, outcome };
+                self.feed(started, Some(name.clone()));
+                if let Some(health) = health {
+                    // Its words were said before the state was shown for the first time.
+                    let health = RunHealth { message: String::new(), ..health };
+                    self.on_health(name, generation, health);
+                }
             }
             ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
             ChildNews::Health(health) => self.on_health(name, generation, health),
@@ -215,6 +222,14 @@ impl Shell {
                 entry.containment = face.containment;
                 entry.limits = face.limits;
             });
+        }
+        if let Some(health) = face.health {
+            // Before the state is shown for the first time.
+            self.announcer.because(name, &health.message);
+            self.ports.board.update(name, |entry| entry.health.status = health.status);
+            if let Some(kid) = self.kids.get_mut(name) {
+                kid.health = Some(Box::new(health));
+            }
         }
     }
 
