@@ -11,7 +11,9 @@ use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
-use crate::runtimes::keeper::{Confines, Hold, KeeperSlot, LogSettings, ProcessHandle, ProcessRun};
+use crate::runtimes::keeper::{
+    Confines, Hold, IoMode, KeeperSlot, LogSettings, ProcessHandle, ProcessRun,
+};
 use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
 /// Version of the agent contract, as `PROVOST_PROTOCOL` tells it.
@@ -53,6 +55,8 @@ pub struct ProcessSettings {
     pub nats_url: Option<String>,
     /// What is to hold its processes together.
     pub hold: Hold,
+    /// What standard input, output and error are.
+    pub io: IoMode,
 }
 
 impl std::fmt::Debug for ProcessSettings {
@@ -71,7 +75,8 @@ impl ProcessSettings {
     #[must_use]
     pub fn new(spec: AgentSpec, log_file: PathBuf) -> Self {
         let log = LogSettings::new(log_file);
-        Self { spec, base_env: BTreeMap::new(), log, nats_url: None, hold: Hold::default() }
+        let (hold, io) = (Hold::default(), IoMode::default());
+        Self { spec, base_env: BTreeMap::new(), log, nats_url: None, hold, io }
     }
 
     /// The whole environment of one run: allow-list, then what its user's login would have, then the
@@ -99,6 +104,16 @@ impl ProcessSettings {
         env
     }
 
+    /// All that one run is begun with.
+    ///
+    /// # Errors
+    ///
+    /// The user or group that it is to have is not there any more.
+    pub(crate) async fn prepared(&self, generation: Generation) -> Result<ProcessRun, StartError> {
+        let account = account_of(&self.spec).await?;
+        Ok(self.run(generation, account.as_ref()))
+    }
+
     fn run(&self, generation: Generation, account: Option<&Account>) -> ProcessRun {
         ProcessRun {
             command: self.spec.command.clone(),
@@ -109,6 +124,8 @@ impl ProcessSettings {
             umask: None,
             marks: MARKS.map(str::to_owned).to_vec(),
             confines: Confines { hold: self.hold, ..confines(&self.spec, generation, account) },
+            io: self.io.clone(),
+            generation: generation.0,
         }
     }
 }
@@ -146,9 +163,8 @@ impl AgentRuntime for ProcessRuntime {
         let Self { keeper, settings } = self.clone();
         let stop_signal = settings.spec.stop.signal;
         Box::pin(async move {
-            let account = account_of(&settings.spec).await?;
-            let process = keeper.start(settings.run(generation, account.as_ref())).await?;
-            let running = RunningProcess { process, stop_signal, request: Request::Nothing };
+            let process = keeper.start(settings.prepared(generation).await?).await?;
+            let running = RunningProcess::new(process, stop_signal);
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -156,7 +172,7 @@ impl AgentRuntime for ProcessRuntime {
 
 /// One process under way.
 #[derive(Debug)]
-struct RunningProcess {
+pub(crate) struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
     request: Request,
@@ -168,6 +184,19 @@ enum Request {
     Nothing,
     Stop,
     Kill,
+}
+
+impl RunningProcess {
+    pub(crate) fn new(process: ProcessHandle, stop_signal: SignalName) -> Self {
+        Self { process, stop_signal, request: Request::Nothing }
+    }
+
+    /// From now on an end counts as what was asked for, though no signal is sent.
+    pub(crate) fn expect_stop(&mut self) {
+        if self.request == Request::Nothing {
+            self.request = Request::Stop;
+        }
+    }
 }
 
 impl RunningAgent for RunningProcess {
@@ -184,9 +213,7 @@ impl RunningAgent for RunningProcess {
     }
 
     fn ask_to_stop(&mut self) {
-        if self.request == Request::Nothing {
-            self.request = Request::Stop;
-        }
+        self.expect_stop();
         self.process.ask_to_stop();
     }
 
