@@ -3,6 +3,7 @@
 mod crash;
 mod doors;
 mod limits;
+mod logs;
 mod outage;
 mod permission;
 mod rules;
