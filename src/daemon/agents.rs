@@ -9,16 +9,21 @@ use crate::actors::tree::Node;
 use crate::config::{AgentEntry, CommandPermission, Config};
 use crate::daemon::registry::Registry;
 use crate::ports::{AgentRuntime, BoxFuture, Ids, RunningAgent};
+use crate::protocol::agent::Beat;
 use crate::protocol::command::{CommandError, ErrorKind, SpawnRequest};
 use crate::protocol::exit::StartError;
-use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation};
 use crate::protocol::spec::{
     AgentSpec, ChildKind, ChildSpec, RestartType, RuntimeKind, Shutdown, SignalName, Significance,
 };
+use crate::runtimes::channels::AgentChannels;
+use crate::runtimes::exec::ExecRuntime;
 use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
 use crate::runtimes::limits::{Limited, Sampler};
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
+use crate::runtimes::remote::{RemoteRuntime, Remotes};
+use crate::runtimes::stdio::StdioRuntime;
 
 /// Most arguments, variables or labels in one spawn request.
 const ADDITIONS_MAX: usize = 1_000;
@@ -35,6 +40,10 @@ pub struct AgentMaker {
     /// Address for agents with `nats_access`; known once NATS is.
     nats_url: NatsUrl,
     sampler: Sampler,
+    /// Where the channels of running agents are.
+    channels: AgentChannels,
+    /// Where remote agents are heard; none where nobody listens.
+    remotes: Option<Remotes>,
 }
 
 /// Address of NATS for agents that may use it.
@@ -73,7 +82,21 @@ impl AgentMaker {
             base_env,
             nats_url: NatsUrl::default(),
             sampler: Sampler::default(),
+            channels: AgentChannels::default(),
+            remotes: None,
         }
+    }
+
+    /// The same, hearing remote agents here.
+    #[must_use]
+    pub fn with_remotes(self, remotes: Remotes) -> Self {
+        Self { remotes: Some(remotes), ..self }
+    }
+
+    /// Where the channels of running agents are.
+    #[must_use]
+    pub fn channels(&self) -> &AgentChannels {
+        &self.channels
     }
 
     /// Where the address of NATS is put.
@@ -223,7 +246,11 @@ impl AgentMaker {
     ///
     /// As [`AgentMaker::make`].
     pub fn entry(&self, entry: &AgentEntry) -> Result<Node, CommandError> {
-        let agent_id = self.registry.agent_id(&entry.name, || self.ids.agent_id());
+        let agent_id = match self.runtime_of(entry) {
+            // It has named itself.
+            Some(RuntimeKind::Remote) => AgentId::from(&entry.name),
+            Some(_) | None => self.registry.agent_id(&entry.name, || self.ids.agent_id()),
+        };
         let spec = self.config.agent_spec(entry, agent_id).map_err(|error| {
             CommandError::new(
                 ErrorKind::InvalidRequest,
@@ -233,6 +260,33 @@ impl AgentMaker {
         })?;
         let spec = Arc::new(spec);
         Ok(Node::agent(self.child_spec(&spec), self.runtime(&spec), spec))
+    }
+
+    /// Makes a remote agent that nobody declared, of its first beat.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` where nobody listens.
+    pub fn newcomer(&self, name: &ChildName, beat: Beat) -> Result<Node, CommandError> {
+        let spec = Arc::new(self.config.newcomer_spec(name, &beat));
+        let remotes = self.remotes.as_ref().ok_or_else(|| {
+            let message = "remote agents are not heard here";
+            CommandError::new(ErrorKind::Unavailable, message, "start the daemon with NATS")
+        })?;
+        let runtime = RemoteRuntime::new(remotes, Arc::clone(&spec), self.channels.clone());
+        let runtime = self.judged(&spec, Arc::new(runtime.having_heard(beat)));
+        Ok(Node::agent(self.child_spec(&spec), runtime, spec))
+    }
+
+    /// Whether agents of this type take no place of the pool.
+    #[must_use]
+    pub fn is_remote(&self, agent_type: &AgentTypeName) -> bool {
+        let declared = self.config.agent_types.get(agent_type);
+        declared.is_some_and(|declared| declared.runtime == RuntimeKind::Remote)
+    }
+
+    fn runtime_of(&self, entry: &AgentEntry) -> Option<RuntimeKind> {
+        self.config.agent_types.get(&entry.agent_type).map(|declared| declared.runtime)
     }
 
     fn child_spec(&self, agent: &AgentSpec) -> ChildSpec {
@@ -259,28 +313,41 @@ impl AgentMaker {
 
     /// The runtime of an agent, judging how its runs end.
     fn runtime(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
+        self.judged(agent, self.unjudged(agent))
+    }
+
+    fn judged(&self, agent: &AgentSpec, runtime: Arc<dyn AgentRuntime>) -> Arc<dyn AgentRuntime> {
         let (rules, log) = (agent.care.exit_rules.clone(), self.log_file(&agent.name));
-        let clock = Arc::new(SystemClock);
-        Arc::new(JudgedRuntime::new(self.unjudged(agent), rules, log, clock))
+        Arc::new(JudgedRuntime::new(runtime, rules, log, Arc::new(SystemClock)))
     }
 
     fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
-        match agent.runtime {
-            RuntimeKind::Process => self.limited(
-                agent,
-                Arc::new(ProcessRuntime::new(
-                    self.keeper.clone(),
-                    ProcessSettings {
-                        base_env: self.base_env.as_ref().clone(),
-                        nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
-                        ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
-                    },
-                )),
-            ),
-            RuntimeKind::Stdio
-            | RuntimeKind::Exec
-            | RuntimeKind::Remote
-            | RuntimeKind::InProcess => Arc::new(NotYet(agent.runtime)),
+        let (keeper, channels) = (self.keeper.clone(), self.channels.clone());
+        match (agent.runtime, &self.remotes) {
+            (RuntimeKind::Process, _) => {
+                self.limited(agent, Arc::new(ProcessRuntime::new(keeper, self.process(agent))))
+            }
+            (RuntimeKind::Stdio, _) => {
+                let stdio = StdioRuntime::new(keeper, self.process(agent), channels);
+                self.limited(agent, Arc::new(stdio))
+            }
+            (RuntimeKind::Exec, _) => {
+                Arc::new(ExecRuntime::new(keeper, self.process(agent), channels))
+            }
+            (RuntimeKind::Remote, Some(remotes)) => {
+                Arc::new(RemoteRuntime::new(remotes, Arc::clone(agent), channels))
+            }
+            (RuntimeKind::Remote, None) | (RuntimeKind::InProcess, _) => {
+                Arc::new(NotYet(agent.runtime))
+            }
+        }
+    }
+
+    fn process(&self, agent: &Arc<AgentSpec>) -> ProcessSettings {
+        ProcessSettings {
+            base_env: self.base_env.as_ref().clone(),
+            nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
+            ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
         }
     }
 }

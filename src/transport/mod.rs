@@ -37,6 +37,7 @@ mod embedded_error;
 pub mod orphan;
 
 pub mod presence;
+pub mod remotes;
 
 pub mod commands;
 pub mod micro;

@@ -6,6 +6,7 @@ mod limits;
 mod logs;
 mod outage;
 mod permission;
+mod remotes;
 mod rules;
 
 use async_nats::jetstream::stream::Stream;
