@@ -11,7 +11,9 @@ use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
-use crate::runtimes::keeper::{Confines, Hold, KeeperSlot, LogSettings, ProcessHandle, ProcessRun};
+use crate::runtimes::keeper::{
+    Confines, Hold, IoMode, KeeperSlot, LogSettings, ProcessHandle, ProcessRun,
+};
 use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
 /// Version of the agent contract, as `PROVOST_PROTOCOL` tells it.
@@ -55,6 +57,8 @@ pub struct ProcessSettings {
     pub hold: Hold,
     /// What the agent contract says besides; nobody overrides it.
     pub contract_env: BTreeMap<String, String>,
+    /// What standard input, output and error are.
+    pub io: IoMode,
 }
 
 impl std::fmt::Debug for ProcessSettings {
@@ -80,6 +84,7 @@ impl ProcessSettings {
             nats_url: None,
             hold: Hold::default(),
             contract_env: BTreeMap::new(),
+            io: IoMode::default(),
         }
     }
 
@@ -109,6 +114,16 @@ impl ProcessSettings {
         env
     }
 
+    /// All that one run is begun with.
+    ///
+    /// # Errors
+    ///
+    /// The user or group that it is to have is not there any more.
+    pub(crate) async fn prepared(&self, generation: Generation) -> Result<ProcessRun, StartError> {
+        let account = account_of(&self.spec).await?;
+        Ok(self.run(generation, account.as_ref()))
+    }
+
     fn run(&self, generation: Generation, account: Option<&Account>) -> ProcessRun {
         ProcessRun {
             command: self.spec.command.clone(),
@@ -119,6 +134,8 @@ impl ProcessSettings {
             umask: None,
             marks: MARKS.map(str::to_owned).to_vec(),
             confines: Confines { hold: self.hold, ..confines(&self.spec, generation, account) },
+            io: self.io.clone(),
+            generation: generation.0,
         }
     }
 }
@@ -156,10 +173,8 @@ impl AgentRuntime for ProcessRuntime {
         let Self { keeper, settings } = self.clone();
         let stop_signal = settings.spec.stop.signal;
         Box::pin(async move {
-            let account = account_of(&settings.spec).await?;
-            let process = keeper.start(settings.run(generation, account.as_ref())).await?;
-            let (request, codes) = (Request::Nothing, ExitCodes::default());
-            let running = RunningProcess { process, stop_signal, request, codes };
+            let process = keeper.start(settings.prepared(generation).await?).await?;
+            let running = RunningProcess::new(process, stop_signal);
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -167,7 +182,7 @@ impl AgentRuntime for ProcessRuntime {
 
 /// One process under way.
 #[derive(Debug)]
-struct RunningProcess {
+pub(crate) struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
     request: Request,
@@ -180,6 +195,20 @@ enum Request {
     Nothing,
     Stop,
     Kill,
+}
+
+impl RunningProcess {
+    pub(crate) fn new(process: ProcessHandle, stop_signal: SignalName) -> Self {
+        let (request, codes) = (Request::Nothing, ExitCodes::default());
+        Self { process, stop_signal, request, codes }
+    }
+
+    /// From now on an end counts as what was asked for, though no signal is sent.
+    pub(crate) fn expect_stop(&mut self) {
+        if self.request == Request::Nothing {
+            self.request = Request::Stop;
+        }
+    }
 }
 
 impl RunningAgent for RunningProcess {
@@ -201,9 +230,7 @@ impl RunningAgent for RunningProcess {
     }
 
     fn ask_to_stop(&mut self) {
-        if self.request == Request::Nothing {
-            self.request = Request::Stop;
-        }
+        self.expect_stop();
         self.process.ask_to_stop();
     }
 

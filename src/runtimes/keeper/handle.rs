@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::spec::{SignalName, StopSpec};
+use crate::runtimes::keeper::inbox::Stdio;
 use crate::runtimes::keeper::link::{Begun, Link, Waits};
-use crate::runtimes::keeper::wire::{Confines, LogSettings, RunId, Start, ToKeeper};
+use crate::runtimes::keeper::wire::{Confines, IoMode, LogSettings, RunId, Start, ToKeeper};
 
 /// Longest time from the request to a running program; a loaded machine needs milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +38,10 @@ pub struct ProcessRun {
     pub marks: Vec<String>,
     /// What its processes may use, and who they are.
     pub confines: Confines,
+    /// What standard input, output and error are.
+    pub io: IoMode,
+    /// Number of the run, for the index of its log; 0 when it has none.
+    pub generation: u64,
 }
 
 impl ProcessRun {
@@ -52,6 +57,8 @@ impl ProcessRun {
             umask: None,
             marks: Vec::new(),
             confines: Confines::default(),
+            io: IoMode::default(),
+            generation: 0,
         }
     }
 }
@@ -66,9 +73,16 @@ pub struct ProcessHandle {
     exited: oneshot::Receiver<ChildExit>,
     exit: Option<ChildExit>,
     killed: bool,
+    stdio: Stdio,
 }
 
 impl ProcessHandle {
+    /// Messages from and to a run of mode [`IoMode::Lines`].
+    #[must_use]
+    pub fn stdio(&self) -> &Stdio {
+        &self.stdio
+    }
+
     /// Process id of the main process, which is also the number of its group and session.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -145,18 +159,29 @@ impl Drop for Abandon {
 
 /// Begins a run on a keeper.
 pub(super) async fn start(link: Arc<Link>, run: ProcessRun) -> Result<ProcessHandle, StartError> {
-    let ProcessRun { command, env, cwd, log, stop, umask, marks, confines } = run;
+    let ProcessRun { command, env, cwd, log, stop, umask, marks, confines, io, generation } = run;
     let program = command.first().cloned().unwrap_or_default();
     let values = marks.iter().filter_map(|name| Some(format!("{name}={}", env.get(name)?)));
     let values: Vec<String> = values.collect();
     let stop_signal = stop.signal;
     let grace_ms = u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX);
     let build = |run| {
-        let start =
-            Start { run, command, env, cwd, log, stop_signal, grace_ms, umask, marks, confines };
-        ToKeeper::Start(Box::new(start))
+        ToKeeper::Start(Box::new(Start {
+            run,
+            command,
+            env,
+            cwd,
+            log,
+            stop_signal,
+            grace_ms,
+            umask,
+            marks,
+            confines,
+            io,
+            generation,
+        }))
     };
-    let Waits { run, started, exited } = link.begin(&program, values, build)?;
+    let Waits { run, started, exited, inbox } = link.begin(&program, values, build)?;
     let mut abandon = Abandon { link: Arc::clone(&link), run: Some(run) };
     let begun = tokio::time::timeout(START_TIMEOUT, started).await;
     let begun = match begun {
@@ -175,5 +200,6 @@ pub(super) async fn start(link: Arc<Link>, run: ProcessRun) -> Result<ProcessHan
         }
     };
     abandon.run = None;
-    Ok(ProcessHandle { link, run, begun, stop_signal, exited, exit: None, killed: false })
+    let stdio = Stdio::new(Arc::clone(&link), run, inbox);
+    Ok(ProcessHandle { link, run, begun, stop_signal, exited, exit: None, killed: false, stdio })
 }

@@ -20,6 +20,7 @@ use crate::protocol::exit::StartError;
 use crate::runtimes::keeper::cgroup::Home;
 use crate::runtimes::keeper::control::{Control, eprint};
 use crate::runtimes::keeper::logs::Logs;
+use crate::runtimes::keeper::pipes::{self, Pipes};
 use crate::runtimes::keeper::proc::monotonic;
 use crate::runtimes::keeper::runs::Runs;
 use crate::runtimes::keeper::wire::{FromKeeper, RUNS_MAX, Start, ToKeeper, VERSION};
@@ -65,10 +66,12 @@ fn set_up(arguments: impl Iterator<Item = OsString>) -> Result<Option<Keeper>, S
         Ok(Some((lock, signals))) => {
             // After the signals were blocked, so that its thread has them blocked, too.
             let logs = Logs::new().map_err(|error| format!("no thread: {error}"))?;
+            let pipes = Pipes::new().map_err(|error| format!("no pipes: {error}"))?;
             let home = find_home(&lock_file);
             control.send(&FromKeeper::Hello { version: VERSION, pid: std::process::id() });
             let runs = Runs::new();
-            Ok(Some(Keeper { control, signals, runs, logs, home, leaving: None, _lock: lock }))
+            let leaving = None;
+            Ok(Some(Keeper { control, signals, runs, logs, pipes, home, leaving, _lock: lock }))
         }
         Err(message) => {
             eprint(&message);
@@ -170,12 +173,25 @@ fn daemon_left(control: &Control, wait: Duration) -> bool {
     rustix::event::poll(&mut polled, Some(&timeout)).is_ok_and(|count| count > 0)
 }
 
+/// Makes the pipes that a run needs, and begins it.
+fn spawn_with_pipes(
+    start: &Start,
+    home: Option<&Home>,
+) -> Result<(spawn::Begun, pipes::OurEnds), StartError> {
+    let (child, ours) = pipes::prepare(&start.io).map_err(|message| {
+        let program = start.command.first().cloned().unwrap_or_default();
+        StartError::System { program, message }
+    })?;
+    Ok((spawn::start(start, home, child)?, ours))
+}
+
 struct Keeper {
     control: Control,
     signals: OwnedFd,
     runs: Runs,
     logs: Logs,
     home: Option<Home>,
+    pipes: Pipes,
     /// Since when it is on its way out.
     leaving: Option<Duration>,
     _lock: File,
@@ -192,8 +208,10 @@ impl Keeper {
                 self.obey(command);
             }
             let now = monotonic();
+            self.pipes.turn(&mut self.control, now);
             self.runs.reap(now);
             for over in self.runs.advance(now) {
+                self.pipes.finish(over.run, &mut self.control);
                 self.logs.remove(&over.log_file);
                 let (run, exit, note) = (over.run, over.exit, over.note);
                 self.control.send(&FromKeeper::Exited { run, exit, note });
@@ -217,10 +235,13 @@ impl Keeper {
     /// Sleeps until there is something to do.
     fn wait(&self) {
         let now = monotonic();
-        let deadline = self.runs.deadline(now).into_iter().chain(self.logs.deadline()).min();
+        let deadlines = self.runs.deadline(now).into_iter().chain(self.logs.deadline());
+        let deadline = deadlines.chain(self.pipes.deadline()).min();
         let timeout = deadline.map(|at| at.saturating_sub(now));
         let timeout = timeout.map(|wait| Timespec::try_from(wait).unwrap_or_default());
-        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let events = self.pipes.events();
+        let mut polled =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&events, PollFlags::IN)];
         if let Some(socket) = self.control.socket() {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, self.control.takes_commands());
@@ -257,6 +278,9 @@ impl Keeper {
             ToKeeper::Start(start) => self.start(&start),
             ToKeeper::Signal { run, signal } => self.runs.signal(run, signal, monotonic()),
             ToKeeper::Kill { run } => self.runs.kill(run, monotonic()),
+            ToKeeper::Write { run, text } => self.pipes.write(run, &text, &mut self.control),
+            ToKeeper::CloseStdin { run } => self.pipes.close_stdin(run, &mut self.control),
+            ToKeeper::Took { run, up_to } => self.pipes.took(run, up_to),
             ToKeeper::Shutdown => self.leave(),
         }
     }
@@ -272,14 +296,18 @@ impl Keeper {
         };
         let begun = match refusal {
             Some(message) => Err(StartError::Refused { message }),
-            None => spawn::start(start, self.home.as_ref()),
+            None => spawn_with_pipes(start, self.home.as_ref()),
         };
         match begun {
-            Ok(begun) => {
+            Ok((begun, ends)) => {
+                if !pipes::owns_log(&start.io) {
+                    let begins = (start.generation, begun.log_length);
+                    self.logs.add(&start.log, begins, monotonic());
+                }
+                self.pipes.add(start, ends);
                 let pid = u32::try_from(begun.pid).unwrap_or_default();
                 let start_time = begun.start_time;
                 self.runs.add(start, begun);
-                self.logs.add(&start.log, monotonic());
                 self.control.send(&FromKeeper::Started { run, pid, start_time });
             }
             Err(error) => self.control.send(&FromKeeper::StartFailed { run, error }),

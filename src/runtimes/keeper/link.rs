@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 
 use crate::protocol::exit::{ChildExit, StartError};
+use crate::runtimes::keeper::inbox::Inbox;
 use crate::runtimes::keeper::loss::{self, Leftover};
 use crate::runtimes::keeper::wire::{Decoder, FromKeeper, RunId, ToKeeper, VERSION, encode};
 
@@ -56,6 +57,7 @@ struct Entry {
     marks: Vec<String>,
     started: Option<oneshot::Sender<Result<Begun, StartError>>>,
     exited: Option<oneshot::Sender<ChildExit>>,
+    inbox: Arc<Inbox>,
 }
 
 /// What a caller waits on.
@@ -64,6 +66,7 @@ pub(super) struct Waits {
     pub(super) run: RunId,
     pub(super) started: oneshot::Receiver<Result<Begun, StartError>>,
     pub(super) exited: oneshot::Receiver<ChildExit>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 #[derive(Debug, Default)]
@@ -142,17 +145,19 @@ impl Link {
         let (started, started_receiver) = oneshot::channel();
         let (exited, exited_receiver) = oneshot::channel();
         let (started, exited) = (Some(started), Some(exited));
-        state.runs.insert(run, Entry { begun: None, marks, started, exited });
+        let inbox = Arc::new(Inbox::default());
+        let entry = Entry { begun: None, marks, started, exited, inbox: Arc::clone(&inbox) };
+        state.runs.insert(run, entry);
         state.queue.push_back(framed);
         self.changed.notify_all();
-        Ok(Waits { run, started: started_receiver, exited: exited_receiver })
+        Ok(Waits { run, started: started_receiver, exited: exited_receiver, inbox })
     }
 
-    /// Queues a command about a run.
+    /// Queues a command about a run. What must not be left out is bounded by whoever sends it.
     pub(super) fn command(&self, command: &ToKeeper) {
         let mut state = self.lock();
-        let is_kill = matches!(command, ToKeeper::Kill { .. });
-        if state.life == Life::Ended || (!is_kill && state.queue.len() >= QUEUE_MAX) {
+        let may_be_left_out = matches!(command, ToKeeper::Signal { .. });
+        if state.life == Life::Ended || (may_be_left_out && state.queue.len() >= QUEUE_MAX) {
             return;
         }
         if let Ok(framed) = encode(command) {
@@ -295,7 +300,9 @@ fn take(link: &Link, message: FromKeeper) {
                 let pid = entry.as_ref().and_then(|entry| entry.begun).map(|begun| begun.pid);
                 tracing::warn!(pid, note, "a run left something behind");
             }
-            entry.and_then(|entry| entry.exited).map(|exited| exited.send(exit));
+            let Some(entry) = entry else { return };
+            entry.inbox.close();
+            entry.exited.map(|exited| exited.send(exit));
         }
         FromKeeper::LogRotated(told) => {
             let (file, dropped) = (told.path.display(), told.dropped_bytes);
@@ -307,7 +314,25 @@ fn take(link: &Link, message: FromKeeper) {
                 tracing::debug!(%file, kept, exact, "log rotated");
             }
         }
+        FromKeeper::Line { run, seq, line } => with_inbox(link, run, |inbox| inbox.line(seq, line)),
+        FromKeeper::Beat { run, line } => with_inbox(link, run, |inbox| inbox.beat(line)),
+        FromKeeper::Wrote { run, bytes } => with_inbox(link, run, |inbox| inbox.wrote(bytes)),
+        FromKeeper::WriteLost { run, bytes } => with_inbox(link, run, |inbox| inbox.lost(bytes)),
+        FromKeeper::OutputDropped { path, bytes, .. } => {
+            link.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
+            tracing::warn!(file = %path.display(), bytes, "output was dropped: the disk is slow");
+        }
+        FromKeeper::LinesLogged { run, too_long, no_room } => {
+            with_inbox(link, run, |inbox| inbox.logged(too_long, no_room));
+        }
         FromKeeper::Warned { message } => tracing::warn!(message, "keeper warns"),
+    }
+}
+
+fn with_inbox(link: &Link, run: RunId, act: impl FnOnce(&Inbox)) {
+    let inbox = link.lock().runs.get(&run).map(|entry| Arc::clone(&entry.inbox));
+    if let Some(inbox) = inbox {
+        act(&inbox);
     }
 }
 
@@ -347,6 +372,7 @@ fn finish(link: &Link, message: String) {
         let lost = ChildExit::Lost { message: message.clone() };
         let refused = StartError::Refused { message: message.clone() };
         entry.started.map(|started| started.send(Err(refused)));
+        entry.inbox.close();
         entry.exited.map(|exited| exited.send(lost));
     }
     greet(link, Greeting::Refused(message.clone()));

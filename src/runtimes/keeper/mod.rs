@@ -2,15 +2,17 @@
 //!
 //! Processes are not forked from the daemon: a fork of a large, threaded program is slow and
 //! dangerous, and a subreaper inside an async runtime leaves zombies. So the daemon starts one
-//! keeper (the same binary, hidden subcommand, no async runtime; one thread does everything, a second
-//! one only rotates log files), and the keeper starts, watches, reaps and ends everything else.
+//! keeper (the same binary, hidden subcommand, no async runtime; one thread does everything, two
+//! others only write and rotate log files), and the keeper starts, watches, reaps and ends everything else.
 //!
 //! Words: a *run* is one execution of one command; its *main process* is what the command became;
 //! a *stray* is a descendant that left the run's process group and was re-parented to the keeper.
 //!
 //! Inside the keeper: `helper` (start-up and event loop), `runs` (who lives, who ended), `spawn`,
-//! `cgroup` (control groups), `logs` (rotation), `control` (the socket), `sys` (the only unsafe code). Inside the daemon:
-//! `client` (launch and life), `link` (the two I/O threads), `handle` (one run), `service` (the
+//! `cgroup` (control groups), `logs` (rotation), `pipes`, `lines` and `appender` (output that the
+//! keeper reads itself), `index` (what stands where in a log), `control` (the socket), `sys` (the only
+//! unsafe code). Inside the daemon: `client` (launch and life), `link` (the two I/O threads), `handle`
+//! (one run), `inbox` (what a stdio agent says), `history` (reads logs), `service` (the
 //! keeper as a child of the tree), `loss` (what is done when a keeper was killed). `wire` and
 //! `proc` serve both.
 //!
@@ -30,14 +32,20 @@
 //!   and the daemon kills what is left of their sessions.
 //! - A program on a file system that hangs blocks the keeper during its `exec`.
 
+mod appender;
 pub(crate) mod cgroup;
 mod client;
 mod control;
 mod handle;
 mod helper;
+pub mod history;
+mod inbox;
+pub mod index;
+mod lines;
 mod link;
 mod logs;
 mod loss;
+mod pipes;
 pub(crate) mod proc;
 mod runs;
 mod service;
@@ -50,8 +58,9 @@ use std::process::ExitCode;
 
 pub use crate::runtimes::keeper::client::{Keeper, KeeperError, KeeperLife, KeeperOptions};
 pub use crate::runtimes::keeper::handle::{ProcessHandle, ProcessRun};
+pub use crate::runtimes::keeper::inbox::{LinesLogged, Stdio};
 pub use crate::runtimes::keeper::service::{KeeperService, KeeperSlot};
-pub use crate::runtimes::keeper::wire::{Confines, Hold, Identity, LogSettings, VERSION};
+pub use crate::runtimes::keeper::wire::{Confines, Hold, Identity, IoMode, LogSettings, VERSION};
 
 /// The hidden subcommand of the same binary.
 pub const SUBCOMMAND: &str = "keeper";

@@ -3,8 +3,10 @@
 mod crash;
 mod doors;
 mod limits;
+mod logs;
 mod outage;
 mod permission;
+mod remotes;
 mod rules;
 
 use async_nats::jetstream::stream::Stream;
