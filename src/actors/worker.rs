@@ -117,7 +117,9 @@ enum Wish {
 pub(crate) struct WorkerState {
     args: WorkerArgs,
     run: Option<JoinHandle<()>>,
-    orders: Option<mpsc::Sender<Order>>,
+    orders: mpsc::Sender<Order>,
+    /// Orders for the run; taken when it begins. One that comes before waits in it.
+    inbox: Option<mpsc::Receiver<Order>>,
     wish: Wish,
     end: Option<RunEnd>,
 }
@@ -154,7 +156,9 @@ impl Actor for Worker {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         myself.send_message(WorkerMsg::Begin)?;
-        Ok(WorkerState { args, run: None, orders: None, wish: Wish::None, end: None })
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let inbox = Some(inbox);
+        Ok(WorkerState { args, run: None, orders, inbox, wish: Wish::None, end: None })
     }
 
     async fn handle(
@@ -185,7 +189,7 @@ impl Actor for Worker {
 
 impl WorkerState {
     fn begin(&mut self, myself: &ActorRef<WorkerMsg>) {
-        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let Some(inbox) = self.inbox.take() else { return };
         let runtime = Arc::clone(&self.args.runtime);
         let (myself, lease) = (myself.clone(), self.args.lease.clone());
         let (generation, every) = (self.args.generation, self.args.measure_every);
@@ -197,7 +201,6 @@ impl WorkerState {
         #[expect(clippy::disallowed_methods, reason = "owned: aborted when the state drops")]
         let run = tokio::spawn(life);
         self.run = Some(run);
-        self.orders = Some(orders);
     }
 
     fn stop(&mut self, myself: &ActorRef<WorkerMsg>, shutdown: Shutdown) {
@@ -219,9 +222,7 @@ impl WorkerState {
     }
 
     fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders
-            && orders.try_send(order).is_err()
-        {
+        if self.orders.try_send(order).is_err() {
             tracing::debug!(child = %self.args.name, ?order, "run takes no more orders");
         }
     }
@@ -309,7 +310,10 @@ async fn begin(
             }
         },
         // Receiving is cancel safe, and an order during the start ends it either way.
-        _ = orders.recv() => Err(RunEnd::Exited(ChildExit::Stopped)),
+        order = orders.recv() => Err(RunEnd::Exited(match order {
+            Some(Order::Stop) => ChildExit::Stopped,
+            Some(Order::Kill) | None => ChildExit::Killed,
+        })),
     }
 }
 
