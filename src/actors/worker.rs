@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -260,10 +261,12 @@ async fn run_to_end(
     mut orders: mpsc::Receiver<Order>,
     measure_every: Duration,
 ) {
+    let begun = AtomicBool::new(false);
     let life = async {
         match begin(runtime.as_ref(), generation, &mut orders).await {
             Err(end) => end,
             Ok(mut running) => {
+                begun.store(true, Ordering::Relaxed);
                 tell(&myself, WorkerMsg::Started(running.face()));
                 RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
             }
@@ -273,7 +276,11 @@ async fn run_to_end(
     // is used afterwards, so nothing half-changed is seen.
     let end = AssertUnwindSafe(life).catch_unwind().await.unwrap_or_else(|payload| {
         let message = panic_text(payload.as_ref());
-        RunEnd::Exited(ChildExit::Panicked { message })
+        if begun.load(Ordering::Relaxed) {
+            RunEnd::Exited(ChildExit::Panicked { message })
+        } else {
+            RunEnd::StartFailed(StartError::Failed { message })
+        }
     });
     tell(&myself, WorkerMsg::Ended(end));
 }
