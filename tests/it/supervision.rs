@@ -254,6 +254,26 @@ async fn children_added_at_run_time_survive_a_restart_of_their_supervisor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_that_overtakes_the_beginning_of_what_it_stops_is_not_lost() {
+    let mut world = World::new();
+    let patient =
+        |text: &str| ChildSpec { shutdown: Shutdown::Infinity, ..child(text, RestartPolicy::OTP) };
+    let own = supervisor("team", Strategy::OneForOne, None);
+    let below = world.node(patient("w1"), vec![Run::Obeys]);
+    let team = ChildSpec { kind: ChildKind::Supervisor, ..patient("team") };
+    for node in [
+        world.node(patient("w2"), vec![Run::Obeys]),
+        Node::supervisor(team, TreeSpec::new(own, vec![below])),
+    ] {
+        let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();
+        let (handle, root) = (tree.handle(), name("root"));
+        let (added, ended) =
+            tokio::join!(handle.start_child(&root, node), tree.shutdown(seconds(60)));
+        assert!(ended, "a stop was lost: {added:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_child_stays_down_until_it_is_started_again() {
     let mut world = World::new().with(child("w1", policy()), vec![Run::Obeys]);
     let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();

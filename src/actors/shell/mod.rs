@@ -137,6 +137,9 @@ impl Shell {
 
     /// Builds the machine and starts the children.
     pub(crate) fn begin(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
         self.directory.enter(&self.spec.name, self.myself.clone());
         let (nodes, pace) = {
             let tree = lock(&self.tree);
@@ -288,6 +291,10 @@ impl Shell {
 
     /// Stops the children, then ends.
     pub(crate) fn on_halt(&mut self) {
+        if self.machine.is_none() {
+            // The order has overtaken `Begin`: there is nothing to stop, and nothing to start.
+            return self.finish(RunEnd::Exited(ChildExit::Stopped));
+        }
         for child in self.names() {
             self.announcer.requested(&child, "its supervisor stops");
         }
