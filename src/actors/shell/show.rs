@@ -1,6 +1,7 @@
 //! Shows children on the board and tells their changes of state.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -152,7 +153,9 @@ impl Shell {
 
     /// The supervisor was killed, and its children are killed with it.
     pub(in crate::actors::shell) fn show_all_down(&mut self) {
-        for child in self.names() {
+        // By bodies: the machine may have forgotten a child whose end was not told yet.
+        let children: Vec<ChildName> = self.bodies.keys().cloned().collect();
+        for child in children {
             let Some(entry) = self.ports.board.get(&child) else { continue };
             if entry.state == AgentState::Created || !entry.state.takes_a_place() {
                 continue;
@@ -168,7 +171,13 @@ impl Shell {
             });
             let agent = self.agent(&child);
             let about = about(&child, agent.as_deref(), entry.generation);
-            self.announcer.state_changed(about, entry.state, AgentState::Stopped, None);
+            // This may run while the supervisor's own panic unwinds: another one would end the
+            // daemon, and leave the other children undone. Nothing half-changed is used again.
+            let tell =
+                || self.announcer.state_changed(about, entry.state, AgentState::Stopped, None);
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                tracing::error!(child = %child, "the event sink panicked; its event is lost");
+            }
         }
     }
 
