@@ -140,7 +140,9 @@ impl Shell {
         });
         let agent = self.agent(child);
         let about = about(child, agent.as_deref(), entry.generation);
-        self.announcer.state_changed(about, entry.state, state, None);
+        if entry.state != state {
+            self.announcer.state_changed(about, entry.state, state, None);
+        }
         self.drop_body(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()
