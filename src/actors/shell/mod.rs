@@ -145,6 +145,8 @@ impl Shell {
             let tree = lock(&self.tree);
             (tree.children.clone(), tree.pace)
         };
+        let (over, nodes): (Vec<Node>, Vec<Node>) =
+            nodes.into_iter().partition(|node| self.is_over(node));
         let specs = nodes.iter().map(|node| node.spec.clone()).collect();
         let last = |node: &Node| {
             let name = node.spec.name.clone();
@@ -169,6 +171,9 @@ impl Shell {
         if !self.has_template() {
             for node in nodes {
                 self.adopt(node);
+            }
+            for node in over {
+                self.lay_off(node);
             }
         }
         self.show_children();

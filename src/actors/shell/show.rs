@@ -14,7 +14,7 @@ use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
 use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{AgentSpec, ChildKind};
+use crate::protocol::spec::{AgentSpec, ChildKind, RestartType};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
 
 impl Shell {
@@ -203,6 +203,26 @@ impl Shell {
             let about = about(&name, Some(&agent), generation);
             self.announcer.spawned(about, &agent, "spawned");
         }
+    }
+
+    /// Whether a child's only run was in a former life of this supervisor, which ended under it. A
+    /// temporary child never has a second one.
+    pub(in crate::actors::shell) fn is_over(&self, node: &Node) -> bool {
+        let begun = |name| {
+            self.ports.board.get(name).is_some_and(|entry| entry.state != AgentState::Created)
+        };
+        self.dynamic() == DynamicChildren::Keep
+            && !self.has_template()
+            && node.spec.restart == RestartType::Temporary
+            && begun(&node.spec.name)
+    }
+
+    /// Shows such a child's end.
+    pub(in crate::actors::shell) fn lay_off(&mut self, node: Node) {
+        let name = node.spec.name;
+        self.bodies.insert(name.clone(), node.body);
+        self.announcer.because(&name, "temporary: it is not restarted with its supervisor");
+        self.show_end(&name);
     }
 
     /// Forgets a child for good: it was deleted, or its first start failed.
