@@ -184,6 +184,11 @@ impl Child {
         }
     }
 
+    /// Whether there is a run, or one on its way up.
+    pub(super) fn has_begun(&self) -> bool {
+        self.is_active() || matches!(self.phase, Phase::Starting(_))
+    }
+
     pub(super) fn circuit_state(&self) -> CircuitState {
         self.circuit.as_ref().map_or(CircuitState::Closed, Circuit::state)
     }

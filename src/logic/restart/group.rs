@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::machine::{Mail, Stage, Supervisor, Turn};
-use crate::logic::restart::record::at_once;
+use crate::logic::restart::record::next;
 use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
 use crate::protocol::decision::{DecisionRecord, Inputs, NextKind, Reason};
 use crate::protocol::exit::ChildExit;
@@ -124,7 +124,7 @@ impl Supervisor {
         first: Place,
         record: Option<DecisionRecord>,
     ) {
-        self.tell_group(turn, cause, first, record);
+        self.tell_group(turn, cause, (first, turn.now), record);
         // Everything that waits for the pending restart is started by this one, or waits on
         // with the member that fails in it.
         if self.tied.first().is_none_or(|tied| first <= *tied) {
@@ -149,7 +149,7 @@ impl Supervisor {
         if let Some(tied) = self.tied.first() {
             first = first.min(*tied);
         }
-        self.tell_group(turn, cause, first, record);
+        self.tell_group(turn, cause, (first, at), record);
         self.tie(cause, at);
         self.wait_tied(at);
         let step = Step::Stop(Bound::Unbounded);
@@ -160,24 +160,24 @@ impl Supervisor {
         &self,
         turn: &mut Turn,
         cause: Place,
-        first: Place,
+        (first, at): (Place, Instant),
         record: Option<DecisionRecord>,
     ) {
         let Some(child) = self.children.get(&cause) else { return };
         let members: Vec<_> = self
             .children
             .range(first..)
-            .filter(|(place, member)| **place != cause && member.is_active())
+            .filter(|(place, member)| **place != cause && member.has_begun())
             .map(|(_, member)| member.spec.name.clone())
             .collect();
         if members.is_empty() {
             return;
         }
-        let mut record = record.unwrap_or_else(|| {
-            let next = at_once(NextKind::RestartGroup);
-            self.record(cause, Reason::StartFailed, Inputs::default(), next)
-        });
-        record.reason = Reason::SiblingFailed;
+        // Not only the failed child's group, and not before the time that others wait for.
+        let next = next(NextKind::RestartGroup, at.saturating_duration_since(turn.now));
+        let mut record = record
+            .unwrap_or_else(|| self.record(cause, Reason::StartFailed, Inputs::default(), next));
+        (record.reason, record.next) = (Reason::SiblingFailed, next);
         turn.note(Note::GroupRestart { cause: child.spec.name.clone(), members, record });
     }
 
