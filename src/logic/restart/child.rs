@@ -170,6 +170,13 @@ impl Child {
         }
     }
 
+    /// What went wrong before is over: it was stopped on request, or its work is done.
+    pub(super) fn end_outage(&mut self) {
+        self.outage = None;
+        self.failures = 0;
+        self.siblings = Siblings::Untouched;
+    }
+
     /// Whether there is a run (OTP: it has a pid).
     pub(super) fn is_active(&self) -> bool {
         match self.phase {
