@@ -116,6 +116,9 @@ impl Shell {
             let pid = self.ports.board.get(child).and_then(|entry| entry.pid);
             self.announcer.state_changed(about, entry.state, new, pid);
         }
+        if view.phase == Phase::Stopped && view.outage.is_none() {
+            self.announcer.outage_over(child);
+        }
     }
 
     /// A child that the machine no longer knows: it ended for good, or, when somebody asked for

@@ -221,6 +221,7 @@ impl Child {
             generation: self.generation,
             restarts: self.restarts,
             circuit: self.circuit_state(),
+            outage: self.outage.map(|outage| outage.since),
         }
     }
 }
