@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use provost::actors::tree::DynamicChildren;
 use provost::board::Board;
 use provost::protocol::decision::{DecisionRecord, NextKind};
 use provost::protocol::fact::Fact;
@@ -87,8 +88,9 @@ impl Lives {
         }
         let why = self.reasons.insert(child.clone(), Reasons::default()).unwrap_or_default();
         let called = calls.concern(child, moment.at);
-        if called && why.group {
-            // A start that was called for does not use up that of the group which follows.
+        if (called || why.alone) && why.group {
+            // A start that was called for, or a trial, does not use up that of the group which
+            // follows.
             self.reasons.entry(child.clone()).or_default().group = true;
         }
         let sibling_called = family
@@ -104,6 +106,12 @@ impl Lives {
         let with_group = why.group || grouped && (sibling_called || unseen);
         if !(first || called || why.own || with_group) {
             faults.add("start", moment, "nothing told why it is started again");
+        }
+        // Whoever is forgotten with his supervisor, or described with it, may come again.
+        let once = kin.spec.restart == RestartType::Temporary
+            && (kin.added || kin.dynamic == DynamicChildren::Keep);
+        if once && last != Generation::default() && !called {
+            faults.add("start", moment, "a temporary child has a second run");
         }
         if grouped && !called && !why.alone {
             self.none_later(family, (moment, "it is started"), child, faults);
