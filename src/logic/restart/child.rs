@@ -196,6 +196,11 @@ impl Child {
         self.is_active() || matches!(self.phase, Phase::Starting(_))
     }
 
+    /// Whether OTP's group restart starts it, although it was stopped or had finished.
+    pub(super) fn comes_back(&self) -> bool {
+        self.is_otp() && matches!(self.phase, Phase::Stopped | Phase::Finished)
+    }
+
     pub(super) fn circuit_state(&self) -> CircuitState {
         self.circuit.as_ref().map_or(CircuitState::Closed, Circuit::state)
     }

@@ -146,6 +146,7 @@ impl Supervisor {
     ) {
         let at = self.pending.map_or(at, |pending| pending.at.max(at));
         let mut first = self.first_of_group(cause);
+        self.tie_laid_down(at);
         if let Some(tied) = self.tied.first() {
             first = first.min(*tied);
         }
@@ -156,6 +157,17 @@ impl Supervisor {
         self.group = Some(Group { what: What::Hold(at), first, step });
     }
 
+    /// What the restart under way has laid down, and would start, waits with those that begin to
+    /// wait now: the start of a child alone may fail while a group is being stopped.
+    fn tie_laid_down(&mut self, at: Instant) {
+        let Some(Group { what: What::Restart, first, .. }) = self.group else { return };
+        let laid_down = self.children.range(first..).filter(|(_, child)| child.comes_back());
+        let places: Vec<Place> = laid_down.map(|(place, _)| *place).collect();
+        for place in places {
+            self.tie(place, at);
+        }
+    }
+
     fn tell_group(
         &self,
         turn: &mut Turn,
@@ -164,10 +176,12 @@ impl Supervisor {
         record: Option<DecisionRecord>,
     ) {
         let Some(child) = self.children.get(&cause) else { return };
+        let at_once = at <= turn.now;
         let members: Vec<_> = self
             .children
             .range(first..)
-            .filter(|(place, member)| **place != cause && member.has_begun())
+            .filter(|(place, _)| **place != cause)
+            .filter(|(_, member)| member.has_begun() || at_once && member.comes_back())
             .map(|(_, member)| member.spec.name.clone())
             .collect();
         if members.is_empty() {
@@ -374,7 +388,7 @@ impl Supervisor {
                     Phase::Created => true,
                     Phase::Waiting(_) => child.retry == Retry::Tied,
                     // OTP brings back what had been stopped or had finished, too.
-                    Phase::Stopped | Phase::Finished => restart && child.is_otp(),
+                    Phase::Stopped | Phase::Finished => restart && child.comes_back(),
                     Phase::Starting(_)
                     | Phase::Up(_)
                     | Phase::Stopping

@@ -108,6 +108,25 @@ fn who_joins_a_waiting_group_is_told_with_its_time_and_all_that_is_stopped() {
 }
 
 #[test]
+fn a_start_that_fails_while_a_group_is_being_stopped_loses_nobody() {
+    let mut plain = child("a");
+    plain.policy = RestartPolicy::OTP;
+    let mut desk = running(Strategy::OneForAll, vec![plain, child("b"), child("c")]);
+    desk.call(Call::BounceChild("b".parse().unwrap()));
+    desk.stops("b");
+    desk.crashes("a");
+    desk.stops("c");
+    desk.fails_to_start("b");
+    desk.pass(1_000);
+    desk.up("a");
+    desk.up("b");
+    desk.up("c");
+    for child in ["a", "b", "c"] {
+        assert_eq!(desk.phase(child), Phase::Up(Trial::Ordinary), "{child}");
+    }
+}
+
+#[test]
 fn illness_interrupts_the_stable_time() {
     let mut desk = running(Strategy::OneForOne, vec![child("a")]);
     desk.crashes("a");

@@ -32,6 +32,8 @@ struct Run {
     told: Option<RunHealth>,
     /// Since when it is well; `None` while it is not.
     well_since: Option<Duration>,
+    /// When it fell ill last, and since when it had been well then.
+    ill: Option<(Duration, Duration)>,
 }
 
 impl Healths {
@@ -39,7 +41,8 @@ impl Healths {
         match &moment.what {
             What::Up(child, generation) => {
                 let well_since = Some(moment.at);
-                let run = Run { generation: *generation, told: None, well_since };
+                let generation = *generation;
+                let run = Run { generation, told: None, well_since, ill: None };
                 self.runs.insert(child.clone(), run);
             }
             What::Exit(child, ..) | What::Gone(child, _) => {
@@ -49,6 +52,9 @@ impl Healths {
                 let Some(run) = self.runs.get_mut(child) else { return };
                 let well = health.readiness == Readiness::Ready
                     && matches!(health.status, HealthStatus::Healthy | HealthStatus::Unknown);
+                if let (false, Some(since)) = (well, run.well_since) {
+                    run.ill = Some((moment.at, since));
+                }
                 run.well_since = match (well, run.well_since) {
                     (true, since) => since.or(Some(moment.at)),
                     (false, _) => None,
@@ -78,7 +84,9 @@ impl Healths {
         let Some(run) = self.runs.get(child) else { return };
         let circuit = family.kin[child].spec.policy.circuit;
         let wanted = circuit.map_or(STABLE_AFTER_DEFAULT, |circuit| circuit.stable_after);
-        let well = run.well_since.map(|since| moment.at - since);
+        // Who falls ill at the very moment at which he would be stable may be either.
+        let until_now = run.ill.filter(|(at, _)| *at == moment.at).map(|(_, since)| since);
+        let well = run.well_since.or(until_now).map(|since| moment.at - since);
         if well.is_none_or(|well| well < wanted) {
             let text = format!("stable after {wanted:?}, but it is well for {well:?}");
             faults.add("health", moment, &text);

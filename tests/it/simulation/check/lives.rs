@@ -24,6 +24,9 @@ pub(super) struct Lives {
     /// Runs of which something is there.
     live: BTreeMap<ChildName, BTreeSet<Generation>>,
     last: BTreeMap<ChildName, Generation>,
+    /// Children of which a run has lived; one that is killed with its supervisor may be begun and
+    /// never live.
+    lived: BTreeSet<ChildName>,
     /// Children begun in the present life of each supervisor, in start order.
     begun: BTreeMap<ChildName, Vec<ChildName>>,
     /// Why a child may be started again.
@@ -51,6 +54,7 @@ impl Lives {
                     faults.add("two lives", moment, &format!("{live:?} of {child} live still"));
                 }
                 live.insert(*generation);
+                self.lived.insert(child.clone());
             }
             What::Gone(child, generation) => {
                 self.live.entry(child.clone()).or_default().remove(generation);
@@ -110,7 +114,7 @@ impl Lives {
         // Whoever is forgotten with his supervisor, or described with it, may come again.
         let once = kin.spec.restart == RestartType::Temporary
             && (kin.added || kin.dynamic == DynamicChildren::Keep);
-        if once && last != Generation::default() && !called {
+        if once && self.lived.contains(child) && !called {
             faults.add("start", moment, "a temporary child has a second run");
         }
         if grouped && !called && !why.alone {
