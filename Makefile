@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CARGO ?= cargo
 DEMO_SECONDS ?=
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench bench-peers clean
 
 help:
 	@echo 'make demo    a supervised tree of real processes that fail on purpose; Ctrl-C ends it'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    all checks and tests'
 	@echo 'make lint    format, clippy, documentation and dependency checks alone'
 	@echo 'make bench   what supervision costs, beside Erlang/OTP where escript is installed'
+	@echo 'make bench-peers  breakers and supervision beside other crates; builds them first'
 	@echo 'make setup   only installs what is missing, into .tools/'
 	@echo 'make clean   removes target/ and .tools/'
 
@@ -39,6 +40,12 @@ bench:
 	  escript benches/otp_bench.escript latency && escript benches/otp_bench.escript burst && \
 	  escript benches/otp_bench.escript start && escript benches/otp_bench.escript memory 100000; \
 	else echo 'no Erlang here: its figures are left out (Debian: erlang-base)'; fi
+
+# A package of its own with its own lock file; its build stays apart from ours.
+bench-peers:
+	cd benches/peers && $(CARGO) build --locked --release --target-dir ../../target/peers
+	target/peers/release/breakers
+	target/peers/release/supervisors
 
 clean:
 	$(CARGO) clean

@@ -13,7 +13,8 @@ use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
 use crate::protocol::spec::{ChildKind, Limit, Strategy};
 use crate::protocol::status::{
-    AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, TreeNode,
+    AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
+    TreeNode,
 };
 
 /// What makes a child an agent.
@@ -46,6 +47,8 @@ pub struct Entry {
     pub pid: Option<u32>,
     /// What holds its processes together, if processes run.
     pub containment: Option<Containment>,
+    /// Limits of its processes, and who holds them, if processes run.
+    pub limits: BTreeMap<String, LimitHold>,
     /// Restarts so far.
     pub restarts: u64,
     /// Since when it is in this state.
@@ -63,7 +66,7 @@ pub struct Entry {
     /// Strategy and limit, if it is a supervisor.
     pub supervisor: Option<(Strategy, Option<Limit>)>,
     /// Children in start order, if it is a supervisor.
-    pub children: Vec<ChildName>,
+    pub children: BTreeMap<u64, ChildName>,
 }
 
 /// Statuses of all children of one daemon or embedded tree.
@@ -82,11 +85,16 @@ impl Board {
         self.entries.insert(entry.name.clone(), entry);
     }
 
-    /// Changes one child's entry in place; nothing happens when it is not there.
-    pub fn update(&self, name: &ChildName, change: impl FnOnce(&mut Entry)) {
-        if let Some(mut entry) = self.entries.get_mut(name) {
-            change(&mut entry);
-        }
+    /// Changes one child's entry in place and returns what the change says; nothing happens when it
+    /// is not there. The change must not come back to the board.
+    pub fn update<T>(&self, name: &ChildName, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.entries.get_mut(name).map(|mut entry| change(&mut entry))
+    }
+
+    /// Reads one child's entry without copying it. The reader must not come back to the board.
+    #[must_use]
+    pub fn read<T>(&self, name: &ChildName, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.entries.get(name).map(|entry| look(&entry))
     }
 
     /// Takes one child off the board.
@@ -135,12 +143,20 @@ impl Board {
     #[must_use]
     pub fn tree(&self, root: &ChildName, now: Instant) -> Option<TreeNode> {
         let entry = self.get(root)?;
-        let children = entry.children.iter().filter_map(|child| self.tree(child, now)).collect();
+        let children = entry.children.values().filter_map(|child| self.tree(child, now)).collect();
         Some(entry.tree_node(now, children))
     }
 }
 
 impl Entry {
+    /// Forgets what is known of a run that is no more.
+    pub fn run_is_over(&mut self) {
+        self.pid = None;
+        self.containment = None;
+        self.limits.clear();
+        self.health = HealthView::default();
+    }
+
     /// The agent's status on the wire; `None` when the child is no agent.
     #[must_use]
     pub fn agent_status(&self, node: &NodeName, now: Instant) -> Option<AgentStatus> {
@@ -161,6 +177,7 @@ impl Entry {
             next: self.next_action(now),
             labels: agent.labels,
             containment: self.containment,
+            limits: self.limits.clone(),
         })
     }
 

@@ -24,13 +24,15 @@
 //!
 //! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
 //!    tells the daemon.
-//! 2. The worker (`actors::worker`) stores the exit in its state and stops: its only way out.
-//! 3. The supervisor ([`actors::supervisor`]) hears of it, waits until nothing of the worker is
-//!    left, and asks [`logic::restart`].
+//!    What the end means, the exit rules say ([`runtimes::judged`], [`logic::exit_rules`]).
+//! 2. The worker (`actors::worker`) drops the run and ends with its exit: its only way out.
+//! 3. The supervisor ([`actors::supervisor`]) hears of it when nothing of the run is left, and asks
+//!    [`logic::restart`].
 //! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,
 //!    give up. Each decision is a record of reason, numbers, rule and what comes next
 //!    ([`protocol::decision`]).
-//! 5. The shell (`actors::shell`) carries the decision out, writes the [`board`], and raises events.
+//! 5. The shell (`actors::shell`) carries the decision out in the machine's order: it raises the
+//!    failure's events, starts the replacement, and writes the [`board`].
 //! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
 //!    it is acknowledged.
 //!

@@ -2,6 +2,7 @@
 //!
 //! Actors reach runtimes, adapters and transport only through these; tests script them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth}
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
-use crate::protocol::status::{Containment, HealthStatus, Readiness};
+use crate::protocol::status::{Containment, HealthStatus, LimitHold, Readiness};
 
 /// A future that can stand behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -113,6 +114,8 @@ pub struct RunFace {
     pub origin: RunOrigin,
     /// What holds its processes together, if it has any.
     pub containment: Option<Containment>,
+    /// Limits that are set, by name, and who holds them.
+    pub limits: BTreeMap<String, LimitHold>,
 }
 
 /// Where a run comes from.
@@ -292,7 +295,8 @@ pub trait DownstreamConnector: fmt::Debug + Send + Sync + 'static {
 pub struct DownstreamSession {
     /// Makes calls.
     pub client: Arc<dyn DownstreamClient>,
-    /// Ends when the session does: with the reason. Never for kinds without a connection.
+    /// Drives the session, and so must be polled while it is in use; ends when the session does, with
+    /// the reason. Never for kinds without a connection.
     pub ended: BoxFuture<'static, ServiceError>,
 }
 

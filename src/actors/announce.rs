@@ -4,7 +4,7 @@
 //! circuit events that follow from the decision; in the end the recovery. `causationid` is one
 //! step back, `correlationid` the first failure of the outage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::actors::tree::TreePorts;
@@ -62,7 +62,7 @@ pub(crate) struct Failure<'a> {
     pub(crate) exit: Result<&'a ChildExit, &'a StartError>,
     pub(crate) change: StateChange,
     pub(crate) restarts: u64,
-    pub(crate) record: &'a DecisionRecord,
+    pub(crate) record: DecisionRecord,
 }
 
 /// Raises the events of one supervisor and its children.
@@ -70,17 +70,17 @@ pub(crate) struct Failure<'a> {
 pub(crate) struct Announcer {
     supervisor: ChildName,
     ports: TreePorts,
-    trails: BTreeMap<ChildName, Trail>,
+    trails: HashMap<ChildName, Trail>,
 }
 
 impl Announcer {
     pub(crate) fn new(supervisor: ChildName, ports: TreePorts) -> Self {
-        Self { supervisor, ports, trails: BTreeMap::new() }
+        Self { supervisor, ports, trails: HashMap::new() }
     }
 
     /// Somebody asked for what comes next: it has no cause among events.
     pub(crate) fn requested(&mut self, child: &ChildName, why: &str) {
-        let trail = self.trail(child);
+        let trail = self.entry(child);
         trail.cause = None;
         trail.exit = None;
         trail.by_hand = true;
@@ -89,7 +89,7 @@ impl Announcer {
 
     /// A start that somebody asked for has failed.
     pub(crate) fn start_refused(&mut self, child: &ChildName, why: String) {
-        let trail = self.trail(child);
+        let trail = self.entry(child);
         trail.by_hand = false;
         trail.because = why;
     }
@@ -112,12 +112,12 @@ impl Announcer {
 
     /// A run that an earlier daemon or keeper had begun was taken over.
     pub(crate) fn adopted(&mut self, child: &ChildName) {
-        "adopted: its run outlived an earlier daemon".clone_into(&mut self.trail(child).because);
+        "adopted: its run outlived an earlier daemon".clone_into(&mut self.entry(child).because);
     }
 
     /// What speaks for the child says why it is so.
     pub(crate) fn because(&mut self, child: &ChildName, why: &str) {
-        why.clone_into(&mut self.trail(child).because);
+        why.clone_into(&mut self.entry(child).because);
     }
 
     /// Forgets a child.
@@ -126,14 +126,15 @@ impl Announcer {
     }
 
     pub(crate) fn spawned(&mut self, about: About<'_>, agent: &AgentSpec, why: &str) {
-        why.clone_into(&mut self.trail(about.name).because);
+        why.clone_into(&mut self.entry(about.name).because);
         let change = self.changed(about, None, AgentState::Created, None);
         let fact = AgentSpawned { change, config: masked(agent) };
-        let id = self.emit(about, Fact::AgentSpawned(Box::new(fact)), Severity::Info);
-        self.trail(about.name).cause = Some(id);
+        let (trail, teller) = self.trail(about);
+        let fact = Fact::AgentSpawned(Box::new(fact));
+        trail.cause = Some(teller.emit(trail, fact, Severity::Info));
     }
 
-    pub(crate) fn failed(&mut self, about: About<'_>, failure: &Failure<'_>) {
+    pub(crate) fn failed(&mut self, about: About<'_>, failure: Failure<'_>) {
         let (failure_type, exit, message) = match failure.exit {
             Ok(exit) => (failure_of(exit), exit.code_and_signal(), exit.to_string()),
             Err(error) => (FailureType::StartFailed, ExitCodes::default(), error.to_string()),
@@ -142,11 +143,6 @@ impl Announcer {
             Ok(ChildExit::GaveUp { .. }) => Topic::SupervisorGaveUp,
             Ok(_) | Err(_) => Topic::Failure(failure_type),
         };
-        let severity = self.severity(topic);
-        let trail = self.trail(about.name);
-        message.clone_into(&mut trail.because);
-        trail.exit = Some(exit);
-        trail.cause = None;
         let fact = Failed {
             agent_id: about.agent.map(|agent| agent.agent_id.clone()),
             downstream: None,
@@ -157,23 +153,22 @@ impl Announcer {
             detection_time: self.ports.clock.now(),
             restarts: failure.restarts,
             decision: failure.record.clone(),
-            message: Some(message),
+            message: Some(message.clone()),
         };
-        let id = self.emit(about, Fact::Failure(Box::new(fact)), severity);
-        let trail = self.trail(about.name);
+        let (trail, teller) = self.trail(about);
+        trail.because = message;
+        trail.exit = Some(exit);
+        trail.cause = None;
+        let id = teller.emit(trail, Fact::Failure(Box::new(fact)), teller.severity(topic));
         trail.outage.get_or_insert(id);
         trail.cause = Some(id);
-        self.decided(about, failure.record);
+        teller.decided(trail, failure.record);
     }
 
     /// Tells a decision; what follows is caused by it.
-    pub(crate) fn decided(&mut self, about: About<'_>, record: &DecisionRecord) {
-        let cause = self.trail(about.name).cause;
-        let record = DecisionRecord { cause, ..record.clone() };
-        let fact =
-            Decided { name: about.name.clone(), supervisor: self.supervisor.clone(), record };
-        let id = self.emit(about, Fact::Decision(Box::new(fact)), Severity::Info);
-        self.trail(about.name).cause = Some(id);
+    pub(crate) fn decided(&mut self, about: About<'_>, record: DecisionRecord) {
+        let (trail, teller) = self.trail(about);
+        teller.decided(trail, record);
     }
 
     /// Tells that a group is restarted with a failed child; its members follow from that.
@@ -181,25 +176,25 @@ impl Announcer {
         &mut self,
         about: About<'_>,
         members: &[ChildName],
-        record: &DecisionRecord,
+        record: DecisionRecord,
     ) {
         self.decided(about, record);
-        let cause = self.trail(about.name).cause;
+        let cause = self.entry(about.name).cause;
         let because = format!("restarted with {}", about.name);
         for member in members.iter().filter(|member| *member != about.name) {
-            let trail = self.trail(member);
+            let trail = self.entry(member);
             trail.cause = cause;
             trail.because.clone_from(&because);
         }
     }
 
     /// Tells that a run ended as the rules expect and the child stays down.
-    pub(crate) fn finished(&mut self, about: About<'_>, exit: &ChildExit, record: &DecisionRecord) {
-        let trail = self.trail(about.name);
+    pub(crate) fn finished(&mut self, about: About<'_>, exit: &ChildExit, record: DecisionRecord) {
+        let (trail, teller) = self.trail(about);
         trail.because = exit.to_string();
         trail.exit = Some(exit.code_and_signal());
         trail.cause = None;
-        self.decided(about, record);
+        teller.decided(trail, record);
     }
 
     pub(crate) fn circuit(
@@ -209,7 +204,6 @@ impl Announcer {
         to: CircuitState,
         record: &DecisionRecord,
     ) {
-        let severity = self.severity(Topic::of_circuit(to));
         let due = matches!(to, CircuitState::Open);
         let fact = CircuitChanged {
             name: about.name.clone(),
@@ -219,9 +213,9 @@ impl Announcer {
             evidence: record.inputs.clone(),
             retry_after_ms: due.then_some(record.next.in_ms),
         };
-        let id = self.emit(about, Fact::Circuit(fact), severity);
-        let trail = self.trail(about.name);
-        trail.cause = Some(id);
+        let (trail, teller) = self.trail(about);
+        let severity = teller.severity(Topic::of_circuit(to));
+        trail.cause = Some(teller.emit(trail, Fact::Circuit(fact), severity));
         if let Some(text) = circuit_text(to, record.reason) {
             trail.because = if trail.because.is_empty() || record.reason == Reason::Requested {
                 text.to_owned()
@@ -238,7 +232,7 @@ impl Announcer {
         now: Instant,
         attempts: u64,
     ) {
-        let trail = self.trail(about.name);
+        let (trail, teller) = self.trail(about);
         let how = if trail.by_hand { RecoveryHow::Manual } else { RecoveryHow::Restart };
         let after = now.saturating_duration_since(since);
         let fact = Recovered {
@@ -247,10 +241,10 @@ impl Announcer {
             attempts,
             how,
         };
-        let id = self.emit(about, Fact::Recovery(fact), Severity::Info);
+        let id = teller.emit(trail, Fact::Recovery(fact), Severity::Info);
         let plural = if attempts == 1 { "" } else { "s" };
         let stable = format!("recovered after {attempts} restart{plural}");
-        *self.trail(about.name) = Trail { cause: Some(id), because: stable, ..Trail::default() };
+        *trail = Trail { cause: Some(id), because: stable, ..Trail::default() };
     }
 
     pub(crate) fn state_changed(
@@ -269,17 +263,19 @@ impl Announcer {
         } else {
             Fact::AgentStateChanged(change)
         };
-        self.emit(about, fact, Severity::Info);
+        let (trail, teller) = self.trail(about);
+        teller.emit(trail, fact, Severity::Info);
         if new == AgentState::Terminated {
             // It ended for good; when it is started again, that is no part of this outage.
-            let trail = self.trail(about.name);
             (trail.outage, trail.by_hand) = (None, false);
         }
     }
 
     /// The child was stopped on request: what is told of it next is no part of its last outage.
     pub(crate) fn outage_over(&mut self, child: &ChildName) {
-        self.trail(child).outage = None;
+        if let Some(trail) = self.trails.get_mut(child) {
+            trail.outage = None;
+        }
     }
 
     /// Tells an agent's trouble that is no failure of a run, such as an unclean stop.
@@ -339,31 +335,60 @@ impl Announcer {
         }
     }
 
-    fn emit(&mut self, about: About<'_>, fact: Fact, severity: Severity) -> EventId {
-        let trail = self.trails.get(about.name);
+    fn emit(&mut self, about: About<'_>, fact: Fact, severity: Severity) {
+        let (trail, teller) = self.trail(about);
+        teller.emit(trail, fact, severity);
+    }
+
+    fn entry(&mut self, child: &ChildName) -> &mut Trail {
+        self.trails.entry(child.clone()).or_default()
+    }
+
+    /// What is known of a child, and who tells more of it: looked up once for everything that is
+    /// told together.
+    fn trail<'a>(&'a mut self, about: About<'a>) -> (&'a mut Trail, Teller<'a>) {
+        let trail = self.trails.entry(about.name.clone()).or_default();
+        (trail, Teller { supervisor: &self.supervisor, ports: &self.ports, about })
+    }
+}
+
+/// Raises events about one child.
+#[derive(Clone, Copy, Debug)]
+struct Teller<'a> {
+    supervisor: &'a ChildName,
+    ports: &'a TreePorts,
+    about: About<'a>,
+}
+
+impl Teller<'_> {
+    fn emit(self, trail: &Trail, fact: Fact, severity: Severity) -> EventId {
         self.ports.sink.emit(EventDraft {
             fact,
-            about: about.subject(),
-            source: EventSource { kind: about.kind(), name: about.name.clone() },
+            about: self.about.subject(),
+            source: EventSource { kind: self.about.kind(), name: self.about.name.clone() },
             severity,
-            correlation: trail.and_then(|trail| trail.outage),
-            causation: trail.and_then(|trail| trail.cause),
-            generation: Some(about.generation),
+            correlation: trail.outage,
+            causation: trail.cause,
+            generation: Some(self.about.generation),
         })
     }
 
-    fn severity(&self, topic: Topic) -> Severity {
-        severity_of(topic, &self.ports.severities)
+    fn decided(self, trail: &mut Trail, record: DecisionRecord) {
+        let record = DecisionRecord { cause: trail.cause, ..record };
+        let name = self.about.name.clone();
+        let fact = Decided { name, supervisor: self.supervisor.clone(), record };
+        trail.cause = Some(self.emit(trail, Fact::Decision(Box::new(fact)), Severity::Info));
     }
 
-    fn trail(&mut self, child: &ChildName) -> &mut Trail {
-        self.trails.entry(child.clone()).or_default()
+    fn severity(self, topic: Topic) -> Severity {
+        severity_of(topic, &self.ports.severities)
     }
 }
 
 fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
     match to {
         CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
+        CircuitState::Open if reason == Reason::ExitRule => Some("circuit opened by an exit rule"),
         CircuitState::Open => Some("too many restarts, circuit open"),
         CircuitState::HalfOpen => Some("trial run"),
         CircuitState::ForcedOpen => Some("circuit held open by hand"),

@@ -1,7 +1,7 @@
 //! What stands behind the ports when nobody gives anything else: the machine's clock, ids and
 //! jitter, runs remembered in memory, events written to the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -44,7 +44,7 @@ impl JitterSource for SystemJitter {
 
 /// Remembers runs in memory only.
 #[derive(Debug, Default)]
-pub struct MemoryRuns(Mutex<BTreeMap<ChildName, Generation>>);
+pub struct MemoryRuns(Mutex<HashMap<ChildName, Generation>>);
 
 impl RunLog for MemoryRuns {
     fn began(&self, child: &ChildName, generation: Generation) {

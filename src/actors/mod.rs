@@ -5,10 +5,11 @@
 //! `logic::restart` decides, and `announce` turns the decisions into events. One `worker` actor
 //! stands for each run of a child; it ends with the run.
 //!
-//! How an exit travels: a worker stores the end of its run in its state and stops, which is its
-//! only way out. ractor hands the state to the supervisor with the termination; the supervisor
-//! keeps it until the worker's task has completed, and only then counts the child as gone. So two
-//! lives of one child never overlap.
+//! How an exit travels: the worker's run is its `post_start`, and the end of the run is the typed
+//! error that this returns, so ractor's event of the failure carries it. When the supervisor sees
+//! the event, the future that held everything of the run is over: nothing of it is left, and a
+//! replacement cannot overlap with it. A child supervisor leaves its end in its last state and
+//! counts as gone only when its task has completed and everything under it has dropped its lease.
 
 pub mod tree;
 mod tree_spec;

@@ -5,14 +5,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
+use ractor::actor::messages::BoxedState;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::actors::shell::Shell;
 use crate::actors::tree::{Directory, Drain, Family, Node, TreeError, TreePorts, TreeSpec};
-use crate::actors::worker::{ChildReport, Lease, RunEnd};
+use crate::actors::worker::{ChildReport, Lease, RunEnd, WorkerEnd};
 use crate::logic::restart::{Call, Reply};
-use crate::protocol::exit::ChildExit;
+use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
 
 /// Messages a supervisor accepts.
@@ -22,7 +23,9 @@ pub enum SupervisorMsg {
     Begin,
     /// A child reports.
     Report(ChildReport),
-    /// Nothing is left of a child's run.
+    /// A child's actor could not be spawned.
+    NotSpawned(ChildName, Generation, StartError),
+    /// Nothing is left of a child supervisor's run.
     Gone(ChildName, Generation),
     /// A deadline of the machine has come; stale ones are recognised by the number.
     Deadline(u64),
@@ -49,38 +52,13 @@ pub enum SupervisorMsg {
     Halt,
 }
 
-impl From<ChildReport> for SupervisorMsg {
-    fn from(report: ChildReport) -> Self {
-        Self::Report(report)
-    }
-}
-
-impl TryFrom<SupervisorMsg> for ChildReport {
-    type Error = SupervisorMsg;
-
-    fn try_from(message: SupervisorMsg) -> Result<Self, Self::Error> {
-        match message {
-            SupervisorMsg::Report(report) => Ok(report),
-            other @ (SupervisorMsg::Begin
-            | SupervisorMsg::Gone(..)
-            | SupervisorMsg::Deadline(_)
-            | SupervisorMsg::Call { .. }
-            | SupervisorMsg::KillRun(_)
-            | SupervisorMsg::Drain(..)
-            | SupervisorMsg::Children(_)
-            | SupervisorMsg::Overdue(..)
-            | SupervisorMsg::Halt) => Err(other),
-        }
-    }
-}
-
 /// A child supervisor's place under its parent.
 #[derive(Debug)]
 pub(crate) struct Owner {
     /// Its run, as its parent counts.
     pub(crate) generation: Generation,
     /// Where its reports go.
-    pub(crate) parent: DerivedActorRef<ChildReport>,
+    pub(crate) parent: ActorRef<SupervisorMsg>,
     /// What everything under it holds.
     pub(crate) lease: Arc<Lease>,
 }
@@ -99,17 +77,10 @@ pub struct SupervisorArgs {
     pub(crate) end: Option<oneshot::Sender<ChildExit>>,
 }
 
-/// State of a supervisor; its `end` is read by the parent after it has stopped.
+/// State of a supervisor; its end is read by the parent after it has stopped.
 #[derive(Debug)]
 pub struct SupervisorState {
     shell: Shell,
-}
-
-impl SupervisorState {
-    /// Takes how the supervisor ended.
-    pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
-        self.shell.take_end()
-    }
 }
 
 /// Behaviour of a supervisor.
@@ -141,13 +112,16 @@ impl Actor for SupervisorActor {
         match message {
             SupervisorMsg::Begin => shell.begin(),
             SupervisorMsg::Report(report) => shell.on_report(report),
-            SupervisorMsg::Gone(child, generation) => shell.on_gone(child, generation),
+            SupervisorMsg::NotSpawned(child, generation, error) => {
+                shell.on_not_spawned(child, generation, error);
+            }
+            SupervisorMsg::Gone(child, generation) => shell.on_supervisor_gone(child, generation),
             SupervisorMsg::Deadline(number) => shell.on_deadline(number),
             SupervisorMsg::Call { request, node, why, reply } => {
                 shell.on_call(*request, node.map(|node| *node), why, reply);
             }
             SupervisorMsg::KillRun(child) => shell.kill_run(&child),
-            SupervisorMsg::Drain(child, drain, why) => shell.on_drain(&child, drain, why),
+            SupervisorMsg::Drain(child, drain, why) => shell.on_drain(&child, drain, &why),
             SupervisorMsg::Children(reply) => shell.on_children(reply),
             SupervisorMsg::Overdue(child, generation) => shell.on_overdue(&child, generation),
             SupervisorMsg::Halt => shell.on_halt(),
@@ -162,16 +136,28 @@ impl Actor for SupervisorActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
+            SupervisionEvent::ActorFailed(cell, error) => match error.downcast::<WorkerEnd>() {
+                Ok(end) => state.shell.on_worker_end(*end),
+                Err(error) => {
+                    let exit = ChildExit::Panicked { message: error.to_string() };
+                    state.shell.on_actor_end(cell.get_id(), RunEnd::Exited(exit));
+                }
+            },
             SupervisionEvent::ActorTerminated(cell, last, reason) => {
-                state.shell.keep_end(cell.get_id(), last, reason.as_deref());
-            }
-            SupervisionEvent::ActorFailed(cell, error) => {
-                let message = error.to_string();
-                let end = RunEnd::Exited(ChildExit::Panicked { message });
-                state.shell.keep(cell.get_id(), end);
+                let end = end_in(last, reason.as_deref());
+                state.shell.on_actor_end(cell.get_id(), end);
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
     }
+}
+
+/// The end in the last state of a child supervisor. Whatever else the state holds is dropped here,
+/// before anything else is done with its end.
+fn end_in(last: Option<BoxedState>, reason: Option<&str>) -> RunEnd {
+    let last = last.and_then(|mut last| last.take::<SupervisorState>().ok());
+    let killed = matches!(reason, Some("killed" | "actor_task_cancelled"));
+    let other = if killed { ChildExit::Killed } else { ChildExit::Stopped };
+    last.and_then(|mut last| last.shell.take_end()).unwrap_or(RunEnd::Exited(other))
 }

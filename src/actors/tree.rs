@@ -18,9 +18,10 @@ use crate::ports::{EventSink, JitterSource, RunLog, WallClock};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
+use crate::protocol::spec::ChildSpec;
 
-pub(crate) use crate::actors::tree_spec::lock;
 pub use crate::actors::tree_spec::{Body, DynamicChildren, GaveUp, Node, TreeSpec, WorkerBody};
+pub(crate) use crate::actors::tree_spec::{Forgotten, lock};
 
 /// Default time between two measurements of a run.
 pub const MEASURE_EVERY: Duration = Duration::from_secs(30);
@@ -238,7 +239,7 @@ impl TreeHandle {
     ///
     /// [`TreeError::Refused`] with OTP's words, [`TreeError::NotFound`], [`TreeError::Gone`].
     pub async fn start_child(&self, supervisor: &ChildName, node: Node) -> Result<(), TreeError> {
-        let request = Call::StartChild(node.spec.clone());
+        let request = Call::StartChild(ChildSpec::clone(&node.spec));
         self.ask(supervisor, request, Some(node), "spawned".to_owned()).await
     }
 
@@ -352,7 +353,7 @@ impl TreeHandle {
 
     fn owner_of(&self, child: &ChildName) -> Result<ChildName, TreeError> {
         let missing = || TreeError::NotFound(child.to_string());
-        self.ports.board.get(child).and_then(|entry| entry.parent).ok_or_else(missing)
+        self.ports.board.read(child, |entry| entry.parent.clone()).flatten().ok_or_else(missing)
     }
 
     async fn ask(

@@ -1,9 +1,11 @@
 //! What a supervision tree is described with. `tree` is the door; it shows all of this.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::logic::restart::Pace;
 use crate::ports::AgentRuntime;
+use crate::protocol::id::ChildName;
 use crate::protocol::spec::{AgentSpec, ChildSpec, SupervisorSpec};
 
 /// One supervisor and its children, in start order.
@@ -76,7 +78,7 @@ pub enum GaveUp {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its spec.
-    pub spec: ChildSpec,
+    pub spec: Arc<ChildSpec>,
     /// What runs.
     pub body: Body,
 }
@@ -102,24 +104,65 @@ pub struct WorkerBody {
 impl Node {
     /// A worker that is no agent.
     #[must_use]
-    pub fn worker(spec: ChildSpec, runtime: Arc<dyn AgentRuntime>) -> Self {
-        Self { spec, body: Body::Worker(WorkerBody { runtime, agent: None }) }
+    pub fn worker(spec: impl Into<Arc<ChildSpec>>, runtime: Arc<dyn AgentRuntime>) -> Self {
+        Self { spec: spec.into(), body: Body::Worker(WorkerBody { runtime, agent: None }) }
     }
 
     /// An agent.
     #[must_use]
-    pub fn agent(spec: ChildSpec, runtime: Arc<dyn AgentRuntime>, agent: Arc<AgentSpec>) -> Self {
-        Self { spec, body: Body::Worker(WorkerBody { runtime, agent: Some(agent) }) }
+    pub fn agent(
+        spec: impl Into<Arc<ChildSpec>>,
+        runtime: Arc<dyn AgentRuntime>,
+        agent: Arc<AgentSpec>,
+    ) -> Self {
+        Self { spec: spec.into(), body: Body::Worker(WorkerBody { runtime, agent: Some(agent) }) }
     }
 
     /// A supervisor.
     #[must_use]
-    pub fn supervisor(spec: ChildSpec, tree: TreeSpec) -> Self {
-        Self { spec, body: Body::Supervisor(Arc::new(Mutex::new(tree))) }
+    pub fn supervisor(spec: impl Into<Arc<ChildSpec>>, tree: TreeSpec) -> Self {
+        Self { spec: spec.into(), body: Body::Supervisor(Arc::new(Mutex::new(tree))) }
     }
 }
 
 /// Locks a tree spec; a panic while it was locked left it whole, since every change is one step.
 pub(crate) fn lock(spec: &Mutex<TreeSpec>) -> MutexGuard<'_, TreeSpec> {
     spec.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Children that are forgotten but still stand in their tree spec. They are taken out many at a
+/// time, because each time walks over all children; and before somebody else reads the spec.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// How often: a name may have been added and forgotten again meanwhile.
+    times: BTreeMap<ChildName, usize>,
+    count: usize,
+}
+
+impl Forgotten {
+    /// Notes that a child is forgotten; sooner or later the spec does not have it.
+    pub(crate) fn add(&mut self, child: &ChildName, spec: &Mutex<TreeSpec>) {
+        *self.times.entry(child.clone()).or_default() += 1;
+        self.count += 1;
+        let mut spec = lock(spec);
+        if spec.children.len() < self.count.saturating_mul(2) {
+            self.clear(&mut spec);
+        }
+    }
+
+    /// Takes out all that are forgotten.
+    pub(crate) fn clear(&mut self, spec: &mut TreeSpec) {
+        let times = &mut self.times;
+        if !times.is_empty() {
+            // The first ones of a name are those that were forgotten.
+            spec.children.retain(|node| match times.get_mut(&node.spec.name) {
+                Some(left) if 0 < *left => {
+                    *left -= 1;
+                    false
+                }
+                Some(_) | None => true,
+            });
+        }
+        *self = Self::default();
+    }
 }

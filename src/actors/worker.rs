@@ -1,45 +1,28 @@
-//! One worker: owns one run of a child and ends with it.
+//! One worker: one run of a child, from its start to its end.
+//!
+//! The run is the worker's `post_start`, and its end the error that this returns: the worker always
+//! ends by failing with a [`WorkerEnd`]. So one task is all that a run needs, ractor's event is
+//! all that tells of its end, and whoever sees the event knows that nothing of the run is left:
+//! everything of it lives in that future, which is over. A worker takes no messages; what its
+//! supervisor wants of the run stands in [`Orders`].
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
+use crate::actors::supervisor::SupervisorMsg;
 use crate::ports::{AgentRuntime, RunFace, RunHealth, RunNews, RunningAgent};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::HealthMetrics;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::Shutdown;
-
-/// Orders that may wait for a run: one to stop, one to kill, and room for repetition.
-const ORDERS_MAX: usize = 4;
-
-/// Messages a worker accepts.
-#[derive(Debug)]
-pub(crate) enum WorkerMsg {
-    /// Begin the run; sent once, by the worker to itself.
-    Begin,
-    /// The supervisor wants the run to end.
-    Stop(Shutdown),
-    /// Somebody wants the run killed as if it had crashed.
-    Kill,
-    /// The run executes.
-    Started(RunFace),
-    /// The run was measured.
-    Measured(HealthMetrics),
-    /// The run's health changed.
-    Health(RunHealth),
-    /// The run has ended or could not begin.
-    Ended(RunEnd),
-    /// The time to stop is over.
-    Overdue,
-}
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +31,18 @@ pub(crate) enum RunEnd {
     StartFailed(StartError),
     /// It began and ended.
     Exited(ChildExit),
+}
+
+/// The end of a worker, as its supervisor is told of it: nothing of the run is left.
+#[derive(Debug, thiserror::Error)]
+#[error("run {generation} of {name} has ended")]
+pub(crate) struct WorkerEnd {
+    /// The child.
+    pub(crate) name: ChildName,
+    /// Its run.
+    pub(crate) generation: Generation,
+    /// How it ended.
+    pub(crate) end: RunEnd,
 }
 
 /// What a child tells its supervisor while it lives.
@@ -73,15 +68,18 @@ pub(crate) enum ChildNews {
     Health(RunHealth),
 }
 
-/// What a worker needs at birth.
+/// What a worker needs for its run.
 #[derive(Debug)]
 pub(crate) struct WorkerArgs {
     pub(crate) name: ChildName,
     pub(crate) generation: Generation,
     pub(crate) runtime: Arc<dyn AgentRuntime>,
-    pub(crate) owner: DerivedActorRef<ChildReport>,
-    pub(crate) measure_every: Duration,
-    pub(crate) lease: Option<Arc<Lease>>,
+    pub(crate) owner: ActorRef<SupervisorMsg>,
+    pub(crate) orders: Arc<Orders>,
+    /// Time between two measurements; `None` when nobody wants them.
+    pub(crate) measure_every: Option<Duration>,
+    /// Dropped with the worker's state, which is after its run.
+    pub(crate) _lease: Option<Arc<Lease>>,
 }
 
 /// Held by everything under one run of a supervisor, the runs of its workers above all. When the
@@ -95,11 +93,53 @@ pub(crate) struct Lease {
     pub(crate) _above: Option<Arc<Self>>,
 }
 
-/// What an order to the run says.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Stop,
-    Kill,
+/// What a supervisor wants of a run. A later wish is added to an earlier one that was not yet
+/// seen, so there is nothing that could be full.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    wanted: Mutex<Wanted>,
+    news: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Wanted {
+    /// The run shall end, in this way.
+    stop: Option<Shutdown>,
+    /// The run shall be killed as if it had crashed.
+    kill: bool,
+}
+
+impl Orders {
+    /// The supervisor wants the run to end.
+    pub(crate) fn stop(&self, shutdown: Shutdown) {
+        self.add(|wanted| wanted.stop = Some(shutdown));
+    }
+
+    /// Somebody wants the run killed as if it had crashed.
+    pub(crate) fn kill(&self) {
+        self.add(|wanted| wanted.kill = true);
+    }
+
+    fn add(&self, wish: impl FnOnce(&mut Wanted)) {
+        // A panic while it was locked left it whole, since every change is one step.
+        wish(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.notify_one();
+    }
+
+    fn take(&self) -> Wanted {
+        std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for what is wanted and takes it. Cancel safe: nothing is taken before it is returned.
+    async fn next(&self) -> Wanted {
+        loop {
+            let wanted = self.take();
+            if wanted != Wanted::default() {
+                return wanted;
+            }
+            self.news.notified().await;
+        }
+    }
 }
 
 /// Who wanted the end.
@@ -113,126 +153,67 @@ enum Wish {
     Forced,
 }
 
-/// State of a worker; its `end` is read by the supervisor after the worker has stopped.
-#[derive(Debug)]
-pub(crate) struct WorkerState {
-    args: WorkerArgs,
-    run: Option<JoinHandle<()>>,
-    orders: mpsc::Sender<Order>,
-    /// Orders for the run; taken when it begins. One that comes before waits in it.
-    inbox: Option<mpsc::Receiver<Order>>,
-    wish: Wish,
-    end: Option<RunEnd>,
-}
-
-impl WorkerState {
-    /// Takes how the run ended; `None` when it was still going.
-    pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
-        self.end.take()
-    }
-}
-
-impl Drop for WorkerState {
-    fn drop(&mut self) {
-        // The run must not outlive its actor, however the actor ends: dropping the future drops
-        // the `RunningAgent`, which ends the run.
-        if let Some(run) = &self.run {
-            run.abort();
-        }
-    }
-}
-
 /// Behaviour of a worker.
 #[derive(Debug)]
 pub(crate) struct Worker;
 
 impl Actor for Worker {
-    type Msg = WorkerMsg;
-    type State = WorkerState;
+    type Msg = ();
+    type State = WorkerArgs;
     type Arguments = WorkerArgs;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Self::Msg>,
+        _myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        myself.send_message(WorkerMsg::Begin)?;
-        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-        let inbox = Some(inbox);
-        Ok(WorkerState { args, run: None, orders, inbox, wish: Wish::None, end: None })
+        Ok(args)
     }
 
-    async fn handle(
+    async fn post_start(
         &self,
-        myself: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        state: &mut Self::State,
+        _myself: ActorRef<Self::Msg>,
+        args: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            WorkerMsg::Begin => state.begin(&myself),
-            WorkerMsg::Stop(shutdown) => state.stop(&myself, shutdown),
-            WorkerMsg::Kill => state.order(Order::Kill),
-            WorkerMsg::Overdue => {
-                state.wish = Wish::Forced;
-                state.order(Order::Kill);
-            }
-            WorkerMsg::Started(face) => state.report(ChildNews::Started(face)),
-            WorkerMsg::Health(health) => state.report(ChildNews::Health(health)),
-            WorkerMsg::Measured(metrics) => state.report(ChildNews::Measured(metrics)),
-            WorkerMsg::Ended(end) => {
-                state.end = Some(seen_as(state.wish, end));
-                myself.stop(None);
-            }
-        }
-        Ok(())
+        let end = run_to_end(args).await;
+        Err(Box::new(WorkerEnd { name: args.name.clone(), generation: args.generation, end }))
     }
 }
 
-impl WorkerState {
-    fn begin(&mut self, myself: &ActorRef<WorkerMsg>) {
-        let Some(inbox) = self.inbox.take() else { return };
-        let runtime = Arc::clone(&self.args.runtime);
-        let (myself, lease) = (myself.clone(), self.args.lease.clone());
-        let (generation, every) = (self.args.generation, self.args.measure_every);
-        let life = async move {
-            run_to_end(myself, runtime, generation, inbox, every).await;
-            // Only now, or when this is dropped with the run in it, is nothing of the run left.
-            drop(lease);
-        };
-        #[expect(clippy::disallowed_methods, reason = "owned: aborted when the state drops")]
-        let run = tokio::spawn(life);
-        self.run = Some(run);
-    }
-
-    fn stop(&mut self, myself: &ActorRef<WorkerMsg>, shutdown: Shutdown) {
-        match shutdown {
-            Shutdown::BrutalKill => {
-                self.wish = Wish::Forced;
-                self.order(Order::Kill);
-            }
-            Shutdown::Timeout(limit) => {
-                self.wish = Wish::Asked;
-                self.order(Order::Stop);
-                myself.send_after(limit, || WorkerMsg::Overdue);
-            }
-            Shutdown::Infinity => {
-                self.wish = Wish::Asked;
-                self.order(Order::Stop);
+/// Starts the run and stays with it until it has ended and nothing of it is left.
+async fn run_to_end(args: &WorkerArgs) -> RunEnd {
+    let mut wish = Wish::None;
+    let mut begun = false;
+    let life = async {
+        match begin(args, &mut wish).await {
+            Err(end) => end,
+            Ok(mut running) => {
+                begun = true;
+                args.tell(ChildNews::Started(running.face()));
+                RunEnd::Exited(follow(args, running.as_mut(), &mut wish).await)
             }
         }
-    }
-
-    fn order(&self, order: Order) {
-        if self.orders.try_send(order).is_err() {
-            tracing::debug!(child = %self.args.name, ?order, "run takes no more orders");
+    };
+    // A runtime that panics must not leave a child that seems to run for ever. Of the life only the
+    // wish and whether it began are used afterwards, and every change of them is one step.
+    let life = AssertUnwindSafe(life).catch_unwind().await;
+    let end = life.unwrap_or_else(|payload| {
+        let message = panic_text(payload.as_ref());
+        if begun {
+            RunEnd::Exited(ChildExit::Panicked { message })
+        } else {
+            // It never ran.
+            RunEnd::StartFailed(StartError::Failed { message })
         }
-    }
+    });
+    seen_as(wish, end)
+}
 
-    fn report(&self, news: ChildNews) {
-        let report =
-            ChildReport { name: self.args.name.clone(), generation: self.args.generation, news };
-        if self.args.owner.send_message(report).is_err() {
-            tracing::debug!(child = %self.args.name, "supervisor ended before its child");
+impl WorkerArgs {
+    fn tell(&self, news: ChildNews) {
+        let report = ChildReport { name: self.name.clone(), generation: self.generation, news };
+        if self.owner.send_message(SupervisorMsg::Report(report)).is_err() {
+            tracing::debug!(child = %self.name, "supervisor ended before its child");
         }
     }
 }
@@ -253,51 +234,15 @@ fn seen_as(wish: Wish, end: RunEnd) -> RunEnd {
     RunEnd::Exited(seen)
 }
 
-/// Starts the run and stays with it until it has ended.
-async fn run_to_end(
-    myself: ActorRef<WorkerMsg>,
-    runtime: Arc<dyn AgentRuntime>,
-    generation: Generation,
-    mut orders: mpsc::Receiver<Order>,
-    measure_every: Duration,
-) {
-    let begun = AtomicBool::new(false);
-    let life = async {
-        match begin(runtime.as_ref(), generation, &mut orders).await {
-            Err(end) => end,
-            Ok(mut running) => {
-                begun.store(true, Ordering::Relaxed);
-                tell(&myself, WorkerMsg::Started(running.face()));
-                RunEnd::Exited(follow(&myself, running.as_mut(), &mut orders, measure_every).await)
-            }
-        }
-    };
-    // A runtime that panics must not leave a child that seems to run for ever. Nothing of the life
-    // is used afterwards, so nothing half-changed is seen.
-    let end = AssertUnwindSafe(life).catch_unwind().await.unwrap_or_else(|payload| {
-        let message = panic_text(payload.as_ref());
-        if begun.load(Ordering::Relaxed) {
-            RunEnd::Exited(ChildExit::Panicked { message })
-        } else {
-            RunEnd::StartFailed(StartError::Failed { message })
-        }
-    });
-    tell(&myself, WorkerMsg::Ended(end));
-}
-
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "the runtime panicked".to_owned())
 }
 
-async fn begin(
-    runtime: &dyn AgentRuntime,
-    generation: Generation,
-    orders: &mut mpsc::Receiver<Order>,
-) -> Result<Box<dyn RunningAgent>, RunEnd> {
-    let limit = runtime.start_timeout();
-    let start = runtime.start(generation);
+async fn begin(args: &WorkerArgs, wish: &mut Wish) -> Result<Box<dyn RunningAgent>, RunEnd> {
+    let limit = args.runtime.start_timeout();
+    let start = args.runtime.start(args.generation);
     let started = async move {
         match limit {
             Some(limit) => tokio::time::timeout(limit, start).await.map_err(|_elapsed| limit),
@@ -316,23 +261,28 @@ async fn begin(
                 Err(RunEnd::StartFailed(StartError::Timeout { timeout_ms }))
             }
         },
-        // Receiving is cancel safe, and an order during the start ends it either way.
-        order = orders.recv() => Err(RunEnd::Exited(match order {
-            Some(Order::Stop) => ChildExit::Stopped,
-            Some(Order::Kill) | None => ChildExit::Killed,
-        })),
+        // Cancel safe, and an order during the start ends it either way.
+        wanted = args.orders.next() => {
+            let (who, exit) = match wanted.stop {
+                Some(Shutdown::BrutalKill) => (Wish::Forced, ChildExit::Killed),
+                Some(Shutdown::Timeout(_) | Shutdown::Infinity) => {
+                    (Wish::Asked, ChildExit::Stopped)
+                }
+                // Killed as if it had crashed.
+                None => (Wish::None, ChildExit::Killed),
+            };
+            *wish = who;
+            Err(RunEnd::Exited(exit))
+        }
     }
 }
 
-async fn follow(
-    myself: &ActorRef<WorkerMsg>,
-    running: &mut dyn RunningAgent,
-    orders: &mut mpsc::Receiver<Order>,
-    measure_every: Duration,
-) -> ChildExit {
-    let mut tick = tokio::time::interval(measure_every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut owned = true;
+async fn follow(args: &WorkerArgs, running: &mut dyn RunningAgent, wish: &mut Wish) -> ChildExit {
+    let mut ticks = args.measure_every.map(tokio::time::interval);
+    if let Some(ticks) = &mut ticks {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut grace: Option<Pin<Box<Sleep>>> = None;
     loop {
         tokio::select! {
             // An exit goes before an order, an order before a measurement.
@@ -340,25 +290,64 @@ async fn follow(
             // `next` is cancel safe by contract: no news is lost.
             news = running.next() => match news {
                 RunNews::Exited(exit) => return exit,
-                RunNews::Health(health) => tell(myself, WorkerMsg::Health(health)),
+                RunNews::Health(health) => args.tell(ChildNews::Health(health)),
             },
-            // Receiving is cancel safe.
-            order = orders.recv(), if owned => match order {
-                Some(Order::Stop) => running.ask_to_stop(),
-                Some(Order::Kill) => running.kill(),
-                None => {
-                    owned = false;
+            // Cancel safe.
+            wanted = args.orders.next() => {
+                if let Some(shutdown) = wanted.stop {
+                    (*wish, grace) = ask_to_end(running, shutdown);
+                }
+                if wanted.kill {
                     running.kill();
                 }
-            },
+            }
+            // The timer lives outside and goes on.
+            () = over(&mut grace) => {
+                grace = None;
+                *wish = Wish::Forced;
+                running.kill();
+            }
             // A tick is cancel safe.
-            _ = tick.tick() => tell(myself, WorkerMsg::Measured(running.measure())),
+            () = tick(&mut ticks) => args.tell(ChildNews::Measured(running.measure())),
         }
     }
 }
 
-fn tell(myself: &ActorRef<WorkerMsg>, message: WorkerMsg) {
-    if myself.send_message(message).is_err() {
-        tracing::debug!("worker ended before its run");
+/// Asks the run to end; what comes back is who wants it, and the timer after which it is killed.
+fn ask_to_end(
+    running: &mut dyn RunningAgent,
+    shutdown: Shutdown,
+) -> (Wish, Option<Pin<Box<Sleep>>>) {
+    match shutdown {
+        Shutdown::BrutalKill => {
+            running.kill();
+            (Wish::Forced, None)
+        }
+        Shutdown::Timeout(limit) => {
+            running.ask_to_stop();
+            (Wish::Asked, Some(Box::pin(tokio::time::sleep(limit))))
+        }
+        Shutdown::Infinity => {
+            running.ask_to_stop();
+            (Wish::Asked, None)
+        }
+    }
+}
+
+/// Waits for the end of the grace; for ever when there is none.
+async fn over(grace: &mut Option<Pin<Box<Sleep>>>) {
+    match grace {
+        Some(grace) => grace.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the next tick; for ever when nobody wants measurements.
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
     }
 }

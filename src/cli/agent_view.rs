@@ -6,7 +6,9 @@ use crate::cli::colors::{STRONG, of_circuit, of_state};
 use crate::cli::human::{age, one_line, span};
 use crate::cli::output::{Cell, Table};
 use crate::protocol::decision::{NextAction, NextKind};
-use crate::protocol::status::{AgentStatus, CircuitStatus, HealthStatus, HealthView};
+use crate::protocol::status::{
+    AgentStatus, CircuitStatus, Containment, HealthStatus, HealthView, LimitHold,
+};
 
 /// Headers of the table of agents.
 const HEADERS: [&str; 10] =
@@ -57,6 +59,10 @@ pub(crate) fn detail(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
     line("restarts", agent.restarts.to_string());
     line("circuit", circuit(agent.circuit));
     line("health", health(&agent.health));
+    line("held by", agent.containment.map(held_by).unwrap_or_default().to_owned());
+    let limits: Vec<String> =
+        agent.limits.iter().map(|(name, hold)| format!("{name} {}", by(*hold))).collect();
+    line("limits", limits.join(", "));
     line("type", agent.agent_type.to_string());
     line("id", agent.agent_id.to_string());
     line("node", agent.node.to_string());
@@ -79,6 +85,23 @@ pub(crate) fn next(next: NextAction) -> String {
         NextKind::None => return String::new(),
     };
     if next.in_ms == 0 { format!("{what} now") } else { format!("{what} in {}", span(next.in_ms)) }
+}
+
+fn held_by(containment: Containment) -> &'static str {
+    match containment {
+        Containment::Cgroup => "a cgroup of its own",
+        Containment::Subreaper => "the keeper as subreaper",
+        Containment::Group => "its process group",
+    }
+}
+
+fn by(hold: LimitHold) -> &'static str {
+    match hold {
+        LimitHold::Kernel => "by the kernel",
+        LimitHold::Sampled => "sampled",
+        LimitHold::Timer => "by a timer",
+        LimitHold::Nobody => "NOT HELD: no delegated cgroup with its controller",
+    }
 }
 
 fn circuit(circuit: CircuitStatus) -> String {

@@ -160,7 +160,9 @@ fn failure(data: &Value) -> String {
         },
     };
     let decision = data.get("decision").unwrap_or(&Value::Null);
-    format!("{kind}{message}{}", next(decision))
+    let rule = decision.pointer("/rule/exit_rule").and_then(Value::as_str);
+    let rule = rule.map(|place| format!(" [exit rule: {place}]")).unwrap_or_default();
+    format!("{kind}{message}{rule}{}", next(decision))
 }
 
 fn recovery(data: &Value) -> String {

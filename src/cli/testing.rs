@@ -88,6 +88,7 @@ pub(crate) fn agent(name: &str, state: AgentState) -> AgentStatus {
         next: None,
         labels: BTreeMap::new(),
         containment: None,
+        limits: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::raw::CommandPermission;
+use crate::config::spawn::SpawnPermission;
 use crate::config::units::MASK;
+use crate::protocol::care::{ExitRule, LimitsSpec};
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
     OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec, SupervisorSpec,
@@ -70,6 +72,12 @@ pub struct AgentType {
     pub policy: RestartPolicy,
     /// Probes.
     pub probes: Probes,
+    /// What the ends of its runs mean; the first that matches decides.
+    pub exit_rules: Vec<ExitRule>,
+    /// What a spawn request may add.
+    pub spawn: SpawnPermission,
+    /// What its agents' processes may use.
+    pub limits: LimitsSpec,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where it is declared, as `file:line`, if anywhere.
@@ -96,6 +104,9 @@ impl AgentType {
             restart: RestartType::default(),
             policy: RestartPolicy::default(),
             probes: Probes::default(),
+            exit_rules: Vec::new(),
+            spawn: SpawnPermission::default(),
+            limits: LimitsSpec { core_bytes: Some(0), ..LimitsSpec::default() },
             labels: BTreeMap::new(),
             origin: None,
         }

@@ -18,7 +18,7 @@ use crate::protocol::spec::{
 };
 
 /// Variables that every agent gets from provost itself.
-const OWN_VARIABLES: [&str; 6] = [
+pub(crate) const OWN_VARIABLES: [&str; 6] = [
     "PROVOST_AGENT_ID",
     "PROVOST_AGENT_NAME",
     "PROVOST_GENERATION",
@@ -99,6 +99,13 @@ impl Checker<'_> {
             restart: raw.restart.restart_type,
             policy,
             probes: self.probes(&join(key, "probes"), &raw.probes),
+            exit_rules: self.exit_rules(
+                &join(key, "exit_rules"),
+                &raw.exit_rules,
+                raw.restart.restart_type,
+            ),
+            spawn: self.spawn_permission(&join(key, "spawn"), &raw.spawn),
+            limits: self.limits(&join(key, "limits"), &raw.limits, raw.runtime),
             labels: raw.labels,
             origin: self.origin(key),
         }

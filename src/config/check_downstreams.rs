@@ -1,17 +1,19 @@
 //! Checks of downstreams.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::check::Checker;
 use crate::config::check_nats::address_fault;
 use crate::config::downstream::{
-    Breaker, Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
 };
 use crate::config::nats::ServerUrl;
 use crate::config::raw_downstream::{
-    RawAuth, RawAuthKind, RawDownstream, RawEndpoint, RawResilience,
+    RawAuth, RawAuthKind, RawBreakerMode, RawDownstream, RawEndpoint, RawResilience,
 };
 use crate::config::tree::join;
+use crate::logic::breaker::{BreakerConfig, Mode, Window};
 use crate::protocol::id::ChildName;
 
 impl Checker<'_> {
@@ -62,6 +64,7 @@ impl Checker<'_> {
                 self.fault_of(&format!("{key}.{name}"), path, "does not begin with a slash");
             }
         }
+        let ca = raw.ca.as_ref().map(|path| self.file(&format!("{key}.ca"), path));
         let key = format!("{key}.address");
         let Some(address) = &raw.address else {
             // The walk tells a missing key of a written table; here the table itself is missing.
@@ -78,7 +81,8 @@ impl Checker<'_> {
             port: raw.port,
             path: raw.path.clone(),
             tls: raw.tls,
-            health_path: raw.health_path.clone().unwrap_or_else(|| "/health".to_owned()),
+            ca,
+            health_path: raw.health_path.clone(),
         })
     }
 
@@ -140,7 +144,7 @@ impl Checker<'_> {
         if retry.max < retry.initial {
             self.smaller(&format!("{key}.retry.max"), &format!("{key}.retry.initial"));
         }
-        let breaker = &raw.circuit_breaker;
+        let breaker = self.breaker(&format!("{key}.circuit_breaker"), raw);
         Resilience {
             timeout: raw.timeout.0,
             max_concurrent: usize::try_from(raw.max_concurrent).unwrap_or(usize::MAX),
@@ -150,16 +154,54 @@ impl Checker<'_> {
                 multiplier: retry.multiplier,
                 max: retry.max.0,
             },
-            breaker: Breaker {
-                failure_threshold: breaker.failure_threshold,
-                error_percent: breaker.error_percent,
-                request_volume: breaker.request_volume,
-                success_threshold: breaker.success_threshold,
-                open_for: breaker.open_for.0,
+            breaker,
+        }
+    }
+
+    fn breaker(&mut self, key: &str, resilience: &RawResilience) -> BreakerConfig {
+        let raw = &resilience.circuit_breaker;
+        if raw.open_max.is_some_and(|max| max < raw.open_for) {
+            self.smaller(&format!("{key}.open_max"), &format!("{key}.open_for"));
+        }
+        if raw.slow_percent.is_some() && raw.slow_call_duration.is_none() {
+            self.fault(&format!("{key}.slow_call_duration"), "missing; slow_percent needs it");
+        }
+        if raw.window_calls.is_some() && self.is_written(&format!("{key}.window")) {
+            self.fault(&format!("{key}.window_calls"), "window is set as well; remove one of them");
+        }
+        let window = match raw.window_calls {
+            Some(calls) => Window::Calls(calls),
+            None => Window::Time(raw.window.0),
+        };
+        let patience = resilience.timeout.0.saturating_mul(2).max(PATIENCE_MIN);
+        BreakerConfig {
+            mode: match raw.mode {
+                RawBreakerMode::Armed => Mode::Armed,
+                RawBreakerMode::MetricsOnly => Mode::MetricsOnly,
+                RawBreakerMode::Disabled => Mode::Disabled,
             },
+            failure_threshold: Some(raw.failure_threshold).filter(|threshold| *threshold > 0),
+            error_percent: Some(f64::from(raw.error_percent)).filter(|percent| *percent > 0.0),
+            slow_percent: raw.slow_percent.map(f64::from),
+            slow_call: raw.slow_call_duration.map(|limit| limit.0),
+            request_volume: raw.request_volume,
+            window,
+            open_for: raw.open_for.0,
+            open_max: raw.open_max.map_or(OPEN_MAX.max(raw.open_for.0), |max| max.0),
+            open_factor: raw.open_factor,
+            jitter: raw.jitter,
+            half_open_probes: raw.half_open_probes,
+            success_threshold: raw.success_threshold,
+            half_open_timeout: Some(raw.half_open_timeout.map_or(patience, |timeout| timeout.0)),
         }
     }
 }
+
+/// Longest open time where none is given.
+const OPEN_MAX: Duration = Duration::from_secs(60);
+
+/// Shortest time that probes get where none is given.
+const PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 const ANY_SCHEME: &[&str] = &[
     "http", "https", "ws", "wss", "mqtt", "mqtts", "tcp", "ssl", "redis", "rediss", "nats", "tls",

@@ -7,6 +7,7 @@ pub use crate::config::raw_downstream::DownstreamKind;
 
 use crate::config::nats::ServerUrl;
 use crate::config::units::Secret;
+use crate::logic::breaker::BreakerConfig;
 
 /// A service that agents call.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +39,10 @@ pub struct Endpoint {
     pub path: Option<String>,
     /// Whether to use TLS where the address does not say.
     pub tls: Option<bool>,
-    /// Path of the health check; begins with a slash.
-    pub health_path: String,
+    /// PEM file of authorities that are trusted instead of the system's, absolute.
+    pub ca: Option<PathBuf>,
+    /// Path of the health check; begins with a slash. `/health` for HTTP when absent.
+    pub health_path: Option<String>,
 }
 
 /// How to show a downstream who we are.
@@ -77,7 +80,7 @@ pub struct Resilience {
     /// Repetition.
     pub retry: Retry,
     /// Circuit breaker.
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
 }
 
 /// Repetition of failed calls.
@@ -91,19 +94,4 @@ pub struct Retry {
     pub multiplier: f64,
     /// Longest delay; at least `initial`.
     pub max: Duration,
-}
-
-/// Circuit breaker of a downstream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Breaker {
-    /// Failures in a row that open it.
-    pub failure_threshold: u32,
-    /// Share of failures that opens it, 1 to 100.
-    pub error_percent: u8,
-    /// Calls below which the share does not count.
-    pub request_volume: u32,
-    /// Successful probes that close it.
-    pub success_threshold: u32,
-    /// How long it stays open before it lets a probe through.
-    pub open_for: Duration,
 }

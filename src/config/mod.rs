@@ -13,6 +13,7 @@
 //!
 //! Not here: anything that is done with the settings.
 
+mod ends;
 mod env;
 mod fault;
 mod place;
@@ -32,6 +33,7 @@ mod raw;
 mod raw_agent;
 mod raw_downstream;
 mod raw_nats;
+mod raw_rules;
 
 mod schema;
 mod shape;
@@ -40,7 +42,9 @@ mod walk;
 mod check;
 mod check_agents;
 mod check_downstreams;
+mod check_limits;
 mod check_nats;
+mod check_rules;
 mod check_tree;
 
 mod agent;
@@ -48,7 +52,9 @@ mod checked;
 mod downstream;
 mod load;
 mod nats;
+mod spawn;
 mod spec;
+mod users;
 
 pub use crate::config::agent::{
     AgentEntry, AgentType, EnvValue, Pool, Probe, ProbeKind, Probes, SupervisorEntry, TcpTarget,
@@ -58,7 +64,7 @@ pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
 };
 pub use crate::config::downstream::{
-    Breaker, Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};
@@ -73,5 +79,9 @@ pub use crate::config::nats::{
 pub use crate::config::place::{FilePlace, Place};
 pub use crate::config::raw::{CommandPermission, Distribution};
 pub use crate::config::schema::schema_json;
+pub use crate::config::spawn::{
+    Additions, EnvPattern, EnvPatternError, SpawnPermission, SpawnRefusal,
+};
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;
+pub use crate::config::users::{Account, AccountEntry, AccountError, account};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::Span;
+use crate::config::raw_rules::{RawExitRule, RawSpawn};
+use crate::config::units::{ByteSize, Span};
 use crate::protocol::spec::{
     AutoShutdown, Jitter, OnDaemonExit, OnExceeded, RestartType, RuntimeKind, SignalName,
 };
@@ -50,6 +51,13 @@ pub(crate) struct RawAgentType {
     pub(crate) restart: RawRestart,
     /// How its agents are asked for their health.
     pub(crate) probes: RawProbes,
+    /// What the ends of its runs mean; the first rule that matches decides.
+    #[schemars(length(max = 100))]
+    pub(crate) exit_rules: Vec<RawExitRule>,
+    /// What a spawn request may add.
+    pub(crate) spawn: RawSpawn,
+    /// What its agents' processes may use, and who they are.
+    pub(crate) limits: RawLimits,
     /// Labels, for people and filters.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -71,7 +79,59 @@ impl Default for RawAgentType {
             on_daemon_exit: OnDaemonExit::Adopt,
             restart: RawRestart::default(),
             probes: RawProbes::default(),
+            exit_rules: Vec::new(),
+            spawn: RawSpawn::default(),
+            limits: RawLimits::default(),
             labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the processes of one agent may use, and who they are. Memory is the type's `max_memory_mb`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(crate) struct RawLimits {
+    /// Processes and threads together; holds only with a delegated cgroup.
+    #[schemars(range(min = 1, max = 4_194_304))]
+    pub(crate) pids: Option<u32>,
+    /// Share of the processor under contention; holds only with a delegated cgroup.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) cpu_weight: Option<u32>,
+    /// Open files of each process.
+    #[schemars(range(min = 16, max = 1_073_741_816))]
+    pub(crate) open_files: Option<u64>,
+    /// Size of a core file; "0B" writes none.
+    #[schemars(extend("x-minimum" = "0B", "x-maximum" = "1024TiB"))]
+    pub(crate) core_size: ByteSize,
+    /// Output of one run; beyond it the run is ended. Rotation bounds the disk without it.
+    #[schemars(extend("x-minimum" = "1B", "x-maximum" = "1024TiB"))]
+    pub(crate) output_size: Option<ByteSize>,
+    /// Longest life of one run; then it is stopped as `stop` says.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "365d"))]
+    pub(crate) run_time: Option<Span>,
+    /// Whether set-user-id programs (sudo, su) give no privileges.
+    pub(crate) no_new_privs: bool,
+    /// User to run as, by name or number; needs root. Its groups come with it.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) user: Option<String>,
+    /// Group to run as instead of the user's own, by name or number; needs root.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) group: Option<String>,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            pids: None,
+            cpu_weight: None,
+            open_files: None,
+            core_size: ByteSize(0),
+            output_size: None,
+            run_time: None,
+            no_new_privs: true,
+            user: None,
+            group: None,
         }
     }
 }

@@ -59,6 +59,9 @@ pub(crate) struct RawEndpoint {
     pub(crate) path: Option<String>,
     /// Whether to use TLS where the address does not say.
     pub(crate) tls: Option<bool>,
+    /// Authorities that are trusted instead of the system's, as a PEM file.
+    #[schemars(length(min = 1, max = 4096))]
+    pub(crate) ca: Option<String>,
     /// Path of the health check, for HTTP; "/health" when absent.
     #[schemars(length(min = 1, max = 2048))]
     pub(crate) health_path: Option<String>,
@@ -160,36 +163,88 @@ impl Default for RawRetry {
     }
 }
 
+/// What a circuit breaker does with its judgement.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawBreakerMode {
+    /// It opens.
+    #[default]
+    Armed,
+    /// It only counts how often it would have opened.
+    MetricsOnly,
+    /// It does nothing.
+    Disabled,
+}
+
 /// Circuit breaker of a downstream.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "CircuitBreaker")]
 pub(crate) struct RawBreaker {
-    /// Failures in a row that open it.
-    #[schemars(range(min = 1, max = 100_000))]
+    /// What is done with its judgement: open, count only, nothing.
+    pub(crate) mode: RawBreakerMode,
+    /// Failures in a row that open it; 0 for never.
+    #[schemars(range(min = 0, max = 100_000))]
     pub(crate) failure_threshold: u32,
-    /// Share of failures that opens it, in percent.
-    #[schemars(range(min = 1, max = 100))]
+    /// Share of failures that opens it, in percent; 0 for never.
+    #[schemars(range(min = 0, max = 100))]
     pub(crate) error_percent: u8,
-    /// Calls within the window below which the share does not count.
+    /// Share of slow calls that opens it, in percent; never when absent.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) slow_percent: Option<u8>,
+    /// A call that takes as long is slow; needed with `slow_percent`.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
+    pub(crate) slow_call_duration: Option<Span>,
+    /// Calls within the window below which a share does not count.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) request_volume: u32,
-    /// Successful probes that close it.
-    #[schemars(range(min = 1, max = 1000))]
-    pub(crate) success_threshold: u32,
+    /// Length of the window that a share is taken over.
+    #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "24h"))]
+    pub(crate) window: Span,
+    /// The last so many calls as the window, in the place of `window`.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) window_calls: Option<u32>,
     /// How long it stays open before it lets a probe through.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub(crate) open_for: Span,
+    /// Longest open time; 1m, or `open_for` if that is longer, when absent.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub(crate) open_max: Option<Span>,
+    /// Growth of the open time with each failed trial.
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub(crate) open_factor: f64,
+    /// Share of the open time that chance may take off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) jitter: f64,
+    /// Probes under way at a time.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) half_open_probes: u32,
+    /// Successful probes that close it.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) success_threshold: u32,
+    /// Probes under way for longer have failed; twice the `timeout`, at least 5s, when absent.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub(crate) half_open_timeout: Option<Span>,
 }
 
 impl Default for RawBreaker {
     fn default() -> Self {
         Self {
+            mode: RawBreakerMode::Armed,
             failure_threshold: 5,
             error_percent: 50,
+            slow_percent: None,
+            slow_call_duration: None,
             request_volume: 20,
-            success_threshold: 2,
+            window: Span::secs(10),
+            window_calls: None,
             open_for: Span::secs(5),
+            open_max: None,
+            open_factor: 2.0,
+            jitter: 0.1,
+            half_open_probes: 3,
+            success_threshold: 2,
+            half_open_timeout: None,
         }
     }
 }

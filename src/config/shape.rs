@@ -45,6 +45,10 @@ pub(crate) enum Kind {
     Time { least: Span, most: Span },
     /// A number of bytes.
     Size { least: ByteSize, most: ByteSize },
+    /// Exit codes: one or a range.
+    Codes,
+    /// A signal by name or number.
+    Signal,
     /// Not understood.
     Anything,
 }
@@ -75,6 +79,8 @@ impl Shape {
             }
             Kind::Time { least, most } => Some(format!("{least}..={most}")),
             Kind::Size { least, most } => Some(format!("{least}..={most}")),
+            Kind::Codes => Some("0..=255, or a range such as \"64-78\"".to_owned()),
+            Kind::Signal => Some("a name such as \"SIGKILL\", or 1..=64".to_owned()),
         }
     }
 
@@ -89,6 +95,8 @@ impl Shape {
             Kind::Choice(_) | Kind::Text { .. } => "a text in quotes",
             Kind::Time { .. } => "a time such as \"10s\"",
             Kind::Size { .. } => "a size such as \"64MiB\"",
+            Kind::Codes => "an exit code or a range in quotes",
+            Kind::Signal => "a signal's name in quotes or its number",
             Kind::Anything => "a value",
         }
     }
@@ -103,6 +111,8 @@ fn parse(schema: &Json, root: &Json) -> Shape {
     let kind = match (unit, own("type").and_then(Json::as_str)) {
         (Some("time"), _) => time(schema),
         (Some("size"), _) => size(schema),
+        (Some("codes"), _) => Kind::Codes,
+        (Some("signal"), _) => Kind::Signal,
         (_, _) if !choices.is_empty() => Kind::Choice(choices),
         (_, Some("object")) => object(target, root),
         (_, Some("array")) => Kind::List {
@@ -232,7 +242,9 @@ mod tests {
             | Kind::Choice(_)
             | Kind::Text { .. }
             | Kind::Time { .. }
-            | Kind::Size { .. } => {}
+            | Kind::Size { .. }
+            | Kind::Codes
+            | Kind::Signal => {}
         }
     }
 

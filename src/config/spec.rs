@@ -101,7 +101,11 @@ impl Config {
             stop: agent_type.stop.clone(),
             nats_access: agent_type.nats_access,
             on_daemon_exit: agent_type.on_daemon_exit,
-            care: CareSpec::default(),
+            care: CareSpec {
+                limits: agent_type.limits.clone(),
+                exit_rules: agent_type.exit_rules.clone(),
+                ..CareSpec::default()
+            },
             restart: agent_type.restart,
             policy: agent_type.policy,
             labels,

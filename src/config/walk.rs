@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value as Json};
 
+use crate::config::ends::{Codes, EndError, Signal};
 use crate::config::fault::Fault;
 use crate::config::place::Place;
 use crate::config::shape::{Kind, Shape};
@@ -113,6 +114,8 @@ impl Walked {
             | Kind::Text { .. }
             | Kind::Time { .. }
             | Kind::Size { .. }
+            | Kind::Codes
+            | Kind::Signal
             | Kind::Anything => self.shown.push((key.to_owned(), default.cloned())),
         }
     }
@@ -211,6 +214,8 @@ fn unloosened(node: &Node, shape: &Shape) -> Node {
             | Kind::Choice(_)
             | Kind::Time { .. }
             | Kind::Size { .. }
+            | Kind::Codes
+            | Kind::Signal
             | Kind::Anything
     );
     if !node.loose || wants_text {
@@ -268,8 +273,20 @@ fn fitting(node: &Node, shape: &Shape) -> Result<Json, String> {
             let size = ByteSize(u64::try_from(*bytes).ok().ok_or(OUT_OF_RANGE)?);
             within(&size, least, most).map(|size| size.to_string().into())
         }
+        (Kind::Codes, Value::Text(text)) => end::<Codes>(text),
+        (Kind::Codes, Value::Integer(code)) => end::<Codes>(&code.to_string()),
+        (Kind::Signal, Value::Text(text)) => end::<Signal>(text),
+        (Kind::Signal, Value::Integer(number)) => end::<Signal>(&number.to_string()),
         (_, _) => wrong(),
     }
+}
+
+/// Codes or a signal, as the one text that means them.
+fn end<T>(text: &str) -> Result<Json, String>
+where
+    T: std::str::FromStr<Err = EndError> + std::fmt::Display,
+{
+    text.parse::<T>().map(|read| read.to_string().into()).map_err(|error| error.to_string())
 }
 
 const OUT_OF_RANGE: &str = "out of range";

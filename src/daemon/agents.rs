@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::actors::defaults::SystemClock;
 use crate::actors::tree::Node;
 use crate::config::{AgentEntry, CommandPermission, Config};
 use crate::daemon::registry::Registry;
@@ -14,7 +15,9 @@ use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{
     AgentSpec, ChildKind, ChildSpec, RestartType, RuntimeKind, Shutdown, SignalName, Significance,
 };
+use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
+use crate::runtimes::limits::{Limited, Sampler};
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
 
 /// Most arguments, variables or labels in one spawn request.
@@ -31,6 +34,7 @@ pub struct AgentMaker {
     base_env: Arc<BTreeMap<String, String>>,
     /// Address for agents with `nats_access`; known once NATS is.
     nats_url: NatsUrl,
+    sampler: Sampler,
 }
 
 /// Address of NATS for agents that may use it.
@@ -61,7 +65,15 @@ impl AgentMaker {
         ids: Arc<dyn Ids>,
         base_env: Arc<BTreeMap<String, String>>,
     ) -> Self {
-        Self { config, registry, keeper, ids, base_env, nats_url: NatsUrl::default() }
+        Self {
+            config,
+            registry,
+            keeper,
+            ids,
+            base_env,
+            nats_url: NatsUrl::default(),
+            sampler: Sampler::default(),
+        }
     }
 
     /// Where the address of NATS is put.
@@ -142,6 +154,12 @@ impl AgentMaker {
                 format!("no agent type {} is declared", request.agent_type),
                 format!("declared are: {}", known.join(", ")),
             ));
+        }
+        let declared = self.config.agent_types.get(&request.agent_type);
+        let permission = declared.map(|declared| declared.spawn.clone()).unwrap_or_default();
+        if let Err(refusal) = permission.check(request) {
+            let message = format!("{}: {refusal}", request.agent_type);
+            return Err(CommandError::new(ErrorKind::NotPermitted, message, refusal.hint()));
         }
         let additions = request.args.len().max(request.env.len()).max(request.labels.len());
         if ADDITIONS_MAX < additions {
@@ -239,21 +257,44 @@ impl AgentMaker {
         }
     }
 
+    /// The runtime of an agent, judging how its runs end.
     fn runtime(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
+        let (rules, log) = (agent.care.exit_rules.clone(), self.log_file(&agent.name));
+        let clock = Arc::new(SystemClock);
+        Arc::new(JudgedRuntime::new(self.unjudged(agent), rules, log, clock))
+    }
+
+    fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
         match agent.runtime {
-            RuntimeKind::Process => Arc::new(ProcessRuntime::new(
-                self.keeper.clone(),
-                ProcessSettings {
-                    base_env: self.base_env.as_ref().clone(),
-                    nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
-                    ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
-                },
-            )),
+            RuntimeKind::Process => self.limited(
+                agent,
+                Arc::new(ProcessRuntime::new(
+                    self.keeper.clone(),
+                    ProcessSettings {
+                        base_env: self.base_env.as_ref().clone(),
+                        nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
+                        ..ProcessSettings::new(agent.as_ref().clone(), self.log_file(&agent.name))
+                    },
+                )),
+            ),
             RuntimeKind::Stdio
             | RuntimeKind::Exec
             | RuntimeKind::Remote
             | RuntimeKind::InProcess => Arc::new(NotYet(agent.runtime)),
         }
+    }
+}
+
+impl AgentMaker {
+    /// Holds the processes of an agent to their limits; the innermost of all that is wrapped around
+    /// a runtime.
+    fn limited(
+        &self,
+        agent: &Arc<AgentSpec>,
+        inner: Arc<dyn AgentRuntime>,
+    ) -> Arc<dyn AgentRuntime> {
+        let log_file = self.log_file(&agent.name);
+        Arc::new(Limited::new(inner, self.sampler.clone(), Arc::clone(agent), log_file))
     }
 }
 

@@ -281,7 +281,7 @@ impl Builder<'_> {
                     config_error(&format!("supervisor {} has no child {name}", entry.spec.name))
                 })?,
             };
-            node.spec.significance = *significance;
+            Arc::make_mut(&mut node.spec).significance = *significance;
             children.push(node);
         }
         let spec = ChildSpec {

@@ -251,7 +251,7 @@ mod tests {
 
     fn view(phase: Phase) -> ChildView {
         ChildView {
-            spec: ChildSpec::otp_worker("w1".parse().unwrap()),
+            spec: ChildSpec::otp_worker("w1".parse().unwrap()).into(),
             phase,
             generation: Generation(1),
             restarts: 0,

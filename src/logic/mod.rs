@@ -11,6 +11,10 @@ pub mod intensity;
 pub mod circuit;
 pub mod restart;
 
+pub mod breaker;
+pub mod retry;
+
+pub mod exit_rules;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;

@@ -116,7 +116,9 @@ pub enum Privileges {
     MayGain,
 }
 
-/// Says what an end means. All conditions that are given must hold.
+/// Says what an end means. It matches a run that ended with one of the codes or signals (every end
+/// but exit code 0 where none is named), if its last output has one of the texts (where any is
+/// named).
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ExitRule {
@@ -124,8 +126,8 @@ pub struct ExitRule {
     pub codes: Vec<i32>,
     /// Signal numbers.
     pub signals: Vec<i32>,
-    /// Text that must be in the last output of the run.
-    pub output: Option<String>,
+    /// Texts of which one must be in the last output of the run; ASCII letters of either case.
+    pub output: Vec<String>,
     /// What the end means; `None` leaves that to the built-in rules.
     pub class: Option<ExitClass>,
     /// What is done; `None` leaves that to the class.
@@ -142,16 +144,40 @@ pub enum RuleAction {
     Restart,
     /// The child and all its siblings are restarted.
     RestartGroup,
-    /// It is started again after this time, or at the time that it gave itself.
-    #[serde(rename = "park_ms", with = "millis")]
-    #[schemars(with = "u64")]
-    Park(Duration),
+    /// It is started again after a time.
+    Park(ParkSpec),
     /// Its circuit opens at once.
     Quarantine,
     /// It stays down.
     Stop,
     /// Its supervisor gives up.
     Escalate,
+}
+
+/// How long a run is parked.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ParkSpec {
+    /// Time, where the output does not say it.
+    #[serde(rename = "after_ms", with = "millis")]
+    #[schemars(with = "u64")]
+    pub after: Duration,
+    /// Who says the time.
+    pub from: ParkFrom,
+    /// Longest time that the output may ask for.
+    #[serde(rename = "max_ms", with = "millis")]
+    #[schemars(with = "u64")]
+    pub max: Duration,
+}
+
+/// Who says how long a run is parked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParkFrom {
+    /// The rule.
+    #[default]
+    Rule,
+    /// The run's last output, if it names a time, such as `retry after 30s`; else the rule.
+    Output,
 }
 
 /// An optional duration as whole milliseconds.

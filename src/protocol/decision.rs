@@ -3,6 +3,7 @@
 //! Supervision, breaker and routing code returns it; events, `explain`, logs and metrics are made
 //! from it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -32,14 +33,24 @@ pub enum Reason {
     SupervisorLimitExceeded,
     /// The open time of the circuit is over.
     OpenTimeOver,
-    /// The trial run failed.
+    /// The trial run failed, or a probe of a downstream.
     TrialFailed,
-    /// The trial run stayed healthy for `stable_after`.
+    /// The trial run stayed healthy for `stable_after`, or enough probes of a downstream succeeded.
     TrialPassed,
+    /// Probes of a downstream were under way for too long.
+    TrialTimedOut,
+    /// Too many calls of a downstream failed in a row.
+    FailureThreshold,
+    /// Too large a share of the calls of a downstream failed.
+    ErrorPercent,
+    /// Too large a share of the calls of a downstream was slow.
+    SlowPercent,
     /// The child ran healthily for `stable_after` after a restart.
     StableRun,
-    /// The child is throttled and waits until the time it named.
+    /// The child or downstream is throttled and waits until the time it named.
     Throttled,
+    /// A rule about ends, configured or built in, said what is to be done.
+    ExitRule,
     /// A sibling's failure restarts this child, by strategy.
     SiblingFailed,
     /// The end of significant children ends the supervisor.
@@ -107,13 +118,13 @@ impl From<String> for Input {
 /// The numbers a decision was made on, by name; durations end in `_ms`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Inputs(pub BTreeMap<String, Input>);
+pub struct Inputs(pub BTreeMap<Cow<'static, str>, Input>);
 
 impl Inputs {
     /// Adds one input.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Input>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
+    pub fn with(mut self, name: &'static str, value: impl Into<Input>) -> Self {
+        self.0.insert(Cow::Borrowed(name), value.into());
         self
     }
 }
@@ -145,6 +156,9 @@ pub struct Rule {
     /// Where it was written, as `file:line`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// The rule about ends that judged the run: where it was written, or `built in`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_rule: Option<String>,
 }
 
 /// What happens next.

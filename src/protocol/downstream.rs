@@ -168,7 +168,7 @@ pub struct CallError {
     pub retry_after_ms: Option<u64>,
     /// The error's own data, as the downstream gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
 }
 
 impl CallError {

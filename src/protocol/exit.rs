@@ -175,6 +175,38 @@ pub enum ExitAction {
     Escalate,
 }
 
+impl ExitClass {
+    /// Its word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Crash => "crash",
+            Self::Oom => "oom",
+            Self::Throttled => "throttled",
+            Self::ConfigFault => "config_fault",
+            Self::Watchdog => "watchdog",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl ExitAction {
+    /// Its word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::RestartGroup => "restart_group",
+            Self::Park { .. } => "park",
+            Self::Quarantine => "quarantine",
+            Self::Stop => "stop",
+            Self::Escalate => "escalate",
+        }
+    }
+}
+
 impl ChildExit {
     /// Whether OTP would call this exit clean: a transient child stays down after it.
     ///

@@ -190,6 +190,20 @@ pub enum Containment {
     Group,
 }
 
+/// Who holds a limit of a run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHold {
+    /// The kernel: what goes beyond is refused, or ended at once.
+    Kernel,
+    /// provost: it looks once a second, and ends a run that is beyond.
+    Sampled,
+    /// provost's timer.
+    Timer,
+    /// Nobody: what is needed for it is not here.
+    Nobody,
+}
+
 /// Circuit part of a status.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CircuitStatus {
@@ -242,6 +256,10 @@ pub struct AgentStatus {
     /// What holds its processes together, while processes run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containment: Option<Containment>,
+    /// Limits of its processes (`memory`, `pids`, `cpu_weight`, `open_files`, `core_size`,
+    /// `output_size`, `run_time`) that are set, and who holds them, while processes run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, LimitHold>,
 }
 
 /// One child of the tree, agents and parts of the daemon alike.

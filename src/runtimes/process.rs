@@ -1,19 +1,18 @@
 //! Agents as long-running OS processes, run by the keeper.
 //!
 //! This file makes the environment and maps ends to what the tree understands. How processes are
-//! started and ended is the keeper's.
+//! started and ended is the keeper's, what they use and may use is `limits`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tokio::time::Instant;
-
+use crate::config::Account;
 use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::fact::HealthMetrics;
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
-use crate::runtimes::keeper::{KeeperSlot, LogSettings, ProcessHandle, ProcessRun, proc};
+use crate::runtimes::keeper::{Confines, Hold, KeeperSlot, LogSettings, ProcessHandle, ProcessRun};
+use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
 /// Version of the agent contract, as `PROVOST_PROTOCOL` tells it.
 const PROTOCOL: &str = "1";
@@ -41,9 +40,6 @@ const INHERITED: [&str; 15] = [
 /// Beginnings of further names that are inherited.
 const INHERITED_PREFIXES: [&str; 2] = ["LC_", "XDG_"];
 
-/// Entries of the environment that together are one run's alone.
-const MARKS: [&str; 2] = ["PROVOST_AGENT_ID", "PROVOST_GENERATION"];
-
 /// What one agent's processes are made from.
 #[derive(Clone, PartialEq)]
 pub struct ProcessSettings {
@@ -55,6 +51,8 @@ pub struct ProcessSettings {
     pub log: LogSettings,
     /// Value of `NATS_URL` for agents with `nats_access`.
     pub nats_url: Option<String>,
+    /// What is to hold its processes together.
+    pub hold: Hold,
 }
 
 impl std::fmt::Debug for ProcessSettings {
@@ -73,13 +71,19 @@ impl ProcessSettings {
     #[must_use]
     pub fn new(spec: AgentSpec, log_file: PathBuf) -> Self {
         let log = LogSettings::new(log_file);
-        Self { spec, base_env: BTreeMap::new(), log, nats_url: None }
+        Self { spec, base_env: BTreeMap::new(), log, nats_url: None, hold: Hold::default() }
     }
 
-    /// The whole environment of one run: allow-list, then the agent's own entries, then what the
-    /// agent contract says, which nobody overrides but for `PYTHONUNBUFFERED` and `NATS_URL`.
-    fn environment(&self, generation: Generation) -> BTreeMap<String, String> {
+    /// The whole environment of one run: allow-list, then what its user's login would have, then the
+    /// agent's own entries, then what the agent contract says, which nobody overrides but for
+    /// `PYTHONUNBUFFERED` and `NATS_URL`.
+    fn environment(
+        &self,
+        generation: Generation,
+        account: Option<&Account>,
+    ) -> BTreeMap<String, String> {
         let mut env = allowed(&self.base_env);
+        env.extend(login(account));
         env.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
         if let Some(url) = self.nats_url.as_ref().filter(|_| self.spec.nats_access) {
             env.insert("NATS_URL".to_owned(), url.clone());
@@ -95,15 +99,16 @@ impl ProcessSettings {
         env
     }
 
-    fn run(&self, generation: Generation) -> ProcessRun {
+    fn run(&self, generation: Generation, account: Option<&Account>) -> ProcessRun {
         ProcessRun {
             command: self.spec.command.clone(),
-            env: self.environment(generation),
+            env: self.environment(generation, account),
             cwd: self.spec.cwd.clone(),
             log: self.log.clone(),
             stop: self.spec.stop.clone(),
             umask: None,
             marks: MARKS.map(str::to_owned).to_vec(),
+            confines: Confines { hold: self.hold, ..confines(&self.spec, generation, account) },
         }
     }
 }
@@ -138,11 +143,12 @@ impl AgentRuntime for ProcessRuntime {
         &self,
         generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
-        let start = self.keeper.start(self.settings.run(generation));
-        let stop_signal = self.settings.spec.stop.signal;
+        let Self { keeper, settings } = self.clone();
+        let stop_signal = settings.spec.stop.signal;
         Box::pin(async move {
-            let process = start.await?;
-            let running = RunningProcess::new(process, stop_signal);
+            let account = account_of(&settings.spec).await?;
+            let process = keeper.start(settings.run(generation, account.as_ref())).await?;
+            let running = RunningProcess { process, stop_signal, request: Request::Nothing };
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -154,7 +160,6 @@ struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
     request: Request,
-    cpu: Option<CpuSample>,
 }
 
 /// What was asked of the run.
@@ -163,41 +168,6 @@ enum Request {
     Nothing,
     Stop,
     Kill,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct CpuSample {
-    at: Instant,
-    ticks: u64,
-}
-
-impl RunningProcess {
-    fn new(process: ProcessHandle, stop_signal: SignalName) -> Self {
-        let mut running = Self { process, stop_signal, request: Request::Nothing, cpu: None };
-        // The first sample, so that the first measurement covers the time from the start.
-        running.cpu = running.stat().map(|stat| CpuSample::new(stat.cpu_ticks));
-        running
-    }
-
-    /// The main process, if it is still the one that was started.
-    fn stat(&self) -> Option<proc::Stat> {
-        let stat = proc::stat(i32::try_from(self.process.pid()).ok()?)?;
-        (stat.start_time == self.process.start_time() && !stat.is_dead()).then_some(stat)
-    }
-}
-
-impl CpuSample {
-    fn new(ticks: u64) -> Self {
-        Self { at: Instant::now(), ticks }
-    }
-
-    /// Cores in use from an earlier sample to this one; none if no time has passed.
-    fn cores_since(&self, earlier: &Self) -> Option<f64> {
-        let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
-        let ticks = u32::try_from(self.ticks.saturating_sub(earlier.ticks)).ok()?;
-        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
-        (seconds > 0.0).then(|| f64::from(ticks) / f64::from(per_second) / seconds)
-    }
 }
 
 impl RunningAgent for RunningProcess {
@@ -223,21 +193,6 @@ impl RunningAgent for RunningProcess {
     fn kill(&mut self) {
         self.request = Request::Kill;
         self.process.kill();
-    }
-
-    fn measure(&mut self) -> HealthMetrics {
-        let Some(stat) = self.stat() else { return HealthMetrics::default() };
-        let sample = CpuSample::new(stat.cpu_ticks);
-        let cpu_usage = self.cpu.and_then(|earlier| sample.cores_since(&earlier));
-        self.cpu = Some(sample);
-        let page_kib = u64::try_from(rustix::param::page_size() / 1024).unwrap_or(4);
-        let resident_kib = u32::try_from(stat.resident_pages.saturating_mul(page_kib)).ok();
-        HealthMetrics {
-            cpu_usage,
-            memory_mb: resident_kib.map(|kib| f64::from(kib) / 1024.0),
-            open_files: i32::try_from(self.process.pid()).ok().and_then(proc::open_files),
-            ..HealthMetrics::default()
-        }
     }
 }
 

@@ -26,10 +26,12 @@ mod otp;
 mod simulation;
 mod supervision;
 
+mod breaker;
 mod config;
 
 mod keeper;
 
+mod adapters;
 mod commands;
 mod connection;
 mod embedded;
@@ -37,6 +39,7 @@ mod outbox;
 mod presence;
 mod streams;
 
+mod cases;
 mod cli;
 mod daemon;
 mod examples;

@@ -1,7 +1,5 @@
 //! Calls under way: who asked, which child a call adds or forgets, and the answer.
 
-use std::collections::BTreeSet;
-
 use tokio::sync::oneshot;
 
 use crate::actors::shell::Shell;
@@ -73,18 +71,18 @@ impl Shell {
         &mut self,
         call: CallId,
         reply: Reply,
-        touched: &mut BTreeSet<ChildName>,
+        touched: &mut Vec<ChildName>,
     ) -> Option<(oneshot::Sender<Reply>, Reply)> {
         let pending = self.calls.remove(&call)?;
         // The answer may be all that tells of a change: a call that finds its run ended already
         // needs no action.
         touched.extend(pending.about);
-        if let Some(added) = pending.added.map(|node| node.spec.name) {
+        if let Some(added) = pending.added.map(|node| node.spec.name.clone()) {
             match &reply {
                 Reply::Ok | Reply::Undefined => self.keep_added(&added),
                 Reply::Refused(refusal) => self.give_up_added(&added, refusal),
             }
-            touched.insert(added);
+            touched.push(added);
         }
         let done = !matches!(reply, Reply::Refused(_));
         if let Some(deleted) = pending.deleted.filter(|_| done) {
@@ -107,18 +105,16 @@ impl Shell {
 
     fn keep_added(&mut self, added: &ChildName) {
         // Instances of a template are gone with their supervisor, as in OTP.
-        if self.dynamic() == DynamicChildren::Keep
-            && !self.has_template()
-            && let (Some(view), Some(body)) = (self.view(added), self.bodies.get(added))
-        {
-            let node = Node { spec: view.spec, body: body.clone() };
+        let view = self.view(added);
+        let keeps = self.dynamic() == DynamicChildren::Keep && !self.has_template();
+        let Some(kid) = self.kids.get_mut(added) else { return };
+        if keeps && let Some(view) = view {
+            kid.listed = true;
+            let node = Node { spec: view.spec, body: kid.body.clone() };
             lock(&self.tree).children.push(node);
         }
-        // The whole list is not written anew: that would make each addition dearer than the last.
         self.ports.board.update(&self.spec.name, |entry| {
-            if !entry.children.contains(added) {
-                entry.children.push(added.clone());
-            }
+            entry.children.insert(kid.order, added.clone());
         });
     }
 }

@@ -1,39 +1,39 @@
 //! The shell of a supervisor: carries out the machine's actions and tells what happened.
 //!
-//! Every input goes through `feed`; every action is carried out in the machine's order; then the
-//! children that were touched are compared with what the board shows, and changes are told.
-//! Split by what is done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells
-//! decisions, `show` writes the board.
+//! Every input goes through `turn`, which carries out what the machine says; then the children that
+//! were touched are compared with what the board shows, and changes are told. Split by what is
+//! done: `run` starts and stops actors, `calls` keeps who asked, `notes` tells decisions, `show`
+//! writes the board.
 
 mod calls;
 mod notes;
 mod run;
 mod show;
+mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ractor::actor::messages::BoxedState;
 use ractor::{ActorId, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::actors::announce::{About, Announcer};
 use crate::actors::shell::calls::Pending;
-use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg, SupervisorState};
+use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg};
 use crate::actors::tree::{
-    Body, Directory, Drain, DynamicChildren, Node, TreeError, TreePorts, TreeSpec, lock,
+    Body, Directory, Drain, DynamicChildren, Forgotten, Node, TreeError, TreePorts, TreeSpec, lock,
 };
-use crate::actors::worker::{ChildNews, ChildReport, RunEnd, WorkerMsg, WorkerState};
+use crate::actors::worker::{ChildNews, ChildReport, Orders, RunEnd, WorkerEnd};
 use crate::logic::lifecycle::{self, Intake};
-use crate::logic::restart::{Action, CallId, ChildView, Input, Reply, StartOutcome, Supervisor};
-use crate::ports::{RunHealth, RunOrigin};
+use crate::logic::restart::{CallId, ChildView, Input, StartOutcome, Supervisor};
+use crate::ports::{RunFace, RunHealth, RunOrigin};
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::fact::StateChange;
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{AgentSpec, ChildKind, Strategy, SupervisorSpec};
-use crate::protocol::status::{AgentState, HealthView};
+use crate::protocol::spec::{AgentSpec, Strategy, SupervisorSpec};
+use crate::protocol::status::AgentState;
 
 /// Ended children that stay on the board for readers, per supervisor; the oldest goes first.
 const ENDED_SHOWN_MAX: usize = 1_000;
@@ -41,16 +41,29 @@ const ENDED_SHOWN_MAX: usize = 1_000;
 /// The actor of a child that lives.
 #[derive(Debug)]
 enum Cell {
-    Worker(ActorRef<WorkerMsg>),
+    Worker(ActorId, Arc<Orders>),
     Supervisor(ActorRef<SupervisorMsg>),
 }
 
-/// A child that lives.
+/// A run under way.
 #[derive(Debug)]
 struct Live {
     generation: Generation,
-    actor: ActorId,
     cell: Cell,
+}
+
+/// A child.
+#[derive(Debug)]
+struct Kid {
+    body: Body,
+    /// Its place among its siblings, for readers.
+    order: u64,
+    /// Whether its node stands in the tree's description.
+    listed: bool,
+    live: Option<Live>,
+    intake: Intake,
+    /// What speaks for the present run, if something does.
+    health: Option<Box<RunHealth>>,
 }
 
 /// A timer of ractor's; aborting it is its cancellation.
@@ -65,20 +78,18 @@ pub(crate) struct Shell {
     directory: Arc<Directory>,
     owner: Option<Owner>,
     tree: Arc<Mutex<TreeSpec>>,
+    forgotten: Forgotten,
     spec: SupervisorSpec,
     machine: Option<Supervisor>,
-    bodies: BTreeMap<ChildName, Body>,
-    live: BTreeMap<ChildName, Live>,
-    kinds: HashMap<ActorId, ChildKind>,
-    ends: HashMap<ActorId, RunEnd>,
+    kids: HashMap<ChildName, Kid>,
+    kids_made: u64,
+    /// Child supervisors that live, and how they ended as long as something of them is left.
+    ends: HashMap<ActorId, Option<RunEnd>>,
     watchers: JoinSet<()>,
     calls: BTreeMap<CallId, Pending>,
     calls_made: u64,
     timer: Option<(Instant, Timer)>,
     timers_set: u64,
-    draining: BTreeSet<ChildName>,
-    /// What speaks for the runs that something speaks for.
-    health: BTreeMap<ChildName, RunHealth>,
     ended_shown: VecDeque<ChildName>,
     announcer: Announcer,
     start_error: Option<StartError>,
@@ -93,6 +104,7 @@ impl Drop for Shell {
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }
+        self.forgotten.clear(&mut lock(&self.tree));
         // Killed or panicked: its children are killed with it, and nobody else would say so.
         if self.end.is_none() {
             self.show_all_down();
@@ -112,19 +124,17 @@ impl Shell {
             directory,
             owner,
             tree,
+            forgotten: Forgotten::default(),
             spec,
             machine: None,
-            bodies: BTreeMap::new(),
-            live: BTreeMap::new(),
-            kinds: HashMap::new(),
+            kids: HashMap::new(),
+            kids_made: 0,
             ends: HashMap::new(),
             watchers: JoinSet::new(),
             calls: BTreeMap::new(),
             calls_made: 0,
             timer: None,
             timers_set: 0,
-            draining: BTreeSet::new(),
-            health: BTreeMap::new(),
             ended_shown: VecDeque::new(),
             announcer,
             start_error: None,
@@ -147,13 +157,12 @@ impl Shell {
         };
         let (over, nodes): (Vec<Node>, Vec<Node>) =
             nodes.into_iter().partition(|node| self.is_over(node));
-        let specs = nodes.iter().map(|node| node.spec.clone()).collect();
+        let specs = nodes.iter().map(|node| Arc::clone(&node.spec)).collect();
         let last = |node: &Node| {
-            let name = node.spec.name.clone();
-            let generation = self.ports.runs.last(&name);
-            (name, generation)
+            let generation = self.ports.runs.last(&node.spec.name);
+            (Generation::default() < generation).then(|| (node.spec.name.clone(), generation))
         };
-        let generations: BTreeMap<ChildName, Generation> = nodes.iter().map(last).collect();
+        let generations: BTreeMap<ChildName, Generation> = nodes.iter().filter_map(last).collect();
         self.put_self_on_board();
         match Supervisor::new(self.spec.clone(), specs) {
             Ok(machine) => {
@@ -169,56 +178,88 @@ impl Shell {
         }
         // A template is no child: it is only what instances are made of.
         if !self.has_template() {
-            for node in nodes {
-                self.adopt(node);
-            }
-            for node in over {
-                self.lay_off(node);
-            }
+            nodes.into_iter().for_each(|node| self.adopt_listed(node));
         }
         self.show_children();
-        self.feed(Input::Init, []);
+        over.into_iter().for_each(|node| self.lay_off(node));
+        self.feed(Input::Init, None);
+    }
+
+    /// Enters a child that the list of the tree has.
+    fn adopt_listed(&mut self, node: Node) {
+        let name = node.spec.name.clone();
+        self.adopt(node);
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.listed = true;
+        }
     }
 
     /// A child reports.
     pub(crate) fn on_report(&mut self, report: ChildReport) {
         let ChildReport { name, generation, news } = report;
-        let current = self.live.get(&name).is_some_and(|live| live.generation == generation);
-        if !current {
+        if self.live(&name, generation).is_none() {
             tracing::debug!(child = %name, %generation, "stale report dropped");
             return;
         }
         match news {
             ChildNews::Started(face) => {
-                self.ports.board.update(&name, |entry| {
-                    entry.pid = face.pid;
-                    entry.containment = face.containment;
-                });
-                if face.origin == RunOrigin::Adopted {
-                    self.announcer.adopted(&name);
-                }
+                self.on_face(&name, face);
                 let outcome = StartOutcome::Up;
-                self.feed(Input::Started { child: name.clone(), generation, outcome }, [name]);
+                self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name));
             }
             ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
             ChildNews::Health(health) => self.on_health(name, generation, health),
         }
     }
 
-    /// Nothing is left of a child's run.
-    pub(crate) fn on_gone(&mut self, child: ChildName, generation: Generation) {
-        let current = self.live.get(&child).is_some_and(|live| live.generation == generation);
-        let Some(live) = (if current { self.live.remove(&child) } else { None }) else {
+    fn on_face(&mut self, name: &ChildName, face: RunFace) {
+        if face.origin == RunOrigin::Adopted {
+            self.announcer.adopted(name);
+        }
+        if face.pid.is_some() || face.containment.is_some() || !face.limits.is_empty() {
+            self.ports.board.update(name, |entry| {
+                entry.pid = face.pid;
+                entry.containment = face.containment;
+                entry.limits = face.limits;
+            });
+        }
+    }
+
+    /// A child's actor could not be spawned.
+    pub(crate) fn on_not_spawned(
+        &mut self,
+        child: ChildName,
+        generation: Generation,
+        error: StartError,
+    ) {
+        let outcome = StartOutcome::Failed(error);
+        self.feed(Input::Started { child: child.clone(), generation, outcome }, Some(child));
+    }
+
+    /// A worker has ended, and nothing of its run is left.
+    pub(crate) fn on_worker_end(&mut self, end: WorkerEnd) {
+        let WorkerEnd { name, generation, end } = end;
+        self.on_gone(name, generation, end);
+    }
+
+    /// Nothing is left of a child supervisor's run.
+    pub(crate) fn on_supervisor_gone(&mut self, child: ChildName, generation: Generation) {
+        let end = match self.live(&child, generation).map(|live| &live.cell) {
+            Some(Cell::Supervisor(actor)) => self.ends.remove(&actor.get_id()).flatten(),
+            Some(Cell::Worker(..)) | None => None,
+        };
+        self.on_gone(child, generation, end.unwrap_or(RunEnd::Exited(ChildExit::Killed)));
+    }
+
+    fn on_gone(&mut self, child: ChildName, generation: Generation, end: RunEnd) {
+        let current = |live: &Live| live.generation == generation;
+        let kid = self.kids.get_mut(&child);
+        let Some(kid) = kid.filter(|kid| kid.live.as_ref().is_some_and(current)) else {
             tracing::debug!(child = %child, %generation, "stale end dropped");
             return;
         };
-        self.ports.board.update(&child, |entry| {
-            entry.pid = None;
-            entry.containment = None;
-            entry.health = HealthView::default();
-        });
-        self.health.remove(&child);
-        let end = self.ends.remove(&live.actor).unwrap_or(RunEnd::Exited(ChildExit::Killed));
+        kid.live = None;
+        kid.health = None;
         let input = match end {
             RunEnd::Exited(exit) => Input::Exited { child: child.clone(), generation, exit },
             RunEnd::StartFailed(error) => {
@@ -226,27 +267,27 @@ impl Shell {
                 Input::Started { child: child.clone(), generation, outcome }
             }
         };
-        self.feed(input, [child]);
+        self.feed(input, Some(child));
     }
 
-    /// Keeps how a child ended until it is gone. The child's state is dropped here, before
-    /// anything else is done with its end.
-    pub(crate) fn keep_end(
-        &mut self,
-        actor: ActorId,
-        last: Option<BoxedState>,
-        reason: Option<&str>,
-    ) {
-        let kind = self.kinds.remove(&actor);
-        let end = last.and_then(|last| end_in(last, kind.unwrap_or_default()));
-        let killed = matches!(reason, Some("killed" | "actor_task_cancelled"));
-        let other = if killed { ChildExit::Killed } else { ChildExit::Stopped };
-        self.keep(actor, end.unwrap_or(RunEnd::Exited(other)));
-    }
-
-    pub(crate) fn keep(&mut self, actor: ActorId, end: RunEnd) {
-        self.kinds.remove(&actor);
-        self.ends.insert(actor, end);
+    /// An actor has ended that did not say whose it was: a child supervisor, whose end is kept
+    /// until nothing of it is left; or a worker, which ends so only by a bug.
+    pub(crate) fn on_actor_end(&mut self, actor: ActorId, end: RunEnd) {
+        if let Some(kept) = self.ends.get_mut(&actor) {
+            *kept = Some(end);
+            return;
+        }
+        let worker = |live: &Live| matches!(&live.cell, Cell::Worker(id, _) if *id == actor);
+        let found = self.kids.iter().find_map(|(name, kid)| {
+            kid.live
+                .as_ref()
+                .filter(|live| worker(live))
+                .map(|live| (name.clone(), live.generation))
+        });
+        if let Some((child, generation)) = found {
+            tracing::warn!(child = %child, ?end, "worker ended without its end");
+            self.on_gone(child, generation, end);
+        }
     }
 
     /// A deadline has come.
@@ -259,37 +300,34 @@ impl Shell {
         let jitter = self.ports.jitter.fraction();
         let Some(machine) = &mut self.machine else { return };
         let actions = machine.on_deadline(now, jitter);
-        self.carry_out(now, BTreeSet::new(), actions);
+        self.carry_out(now, Vec::new(), actions);
     }
 
     /// Kills a child's run as if it had crashed.
     pub(crate) fn kill_run(&self, child: &ChildName) {
-        match self.live.get(child).map(|live| &live.cell) {
-            Some(Cell::Worker(worker)) if worker.send_message(WorkerMsg::Kill).is_err() => {
-                tracing::debug!(child = %child, "run ended before it was killed");
-            }
+        match self.kids.get(child).and_then(|kid| kid.live.as_ref()).map(|live| &live.cell) {
+            Some(Cell::Worker(_, orders)) => orders.kill(),
             // ractor kills the children of a killed actor.
             Some(Cell::Supervisor(actor)) => actor.kill(),
-            Some(Cell::Worker(_)) | None => {}
+            None => {}
         }
     }
 
     /// Marks a child as draining or not.
-    pub(crate) fn on_drain(&mut self, child: &ChildName, drain: Drain, why: String) {
-        match drain {
-            Drain::On => self.draining.insert(child.clone()),
-            Drain::Off => self.draining.remove(child),
-        };
-        self.announcer.requested(child, &why);
-        self.show(&BTreeSet::from([child.clone()]));
+    pub(crate) fn on_drain(&mut self, child: &ChildName, drain: Drain, why: &str) {
+        if let Some(kid) = self.kids.get_mut(child) {
+            kid.intake = match drain {
+                Drain::On => Intake::Draining,
+                Drain::Off => Intake::Open,
+            };
+        }
+        self.announcer.requested(child, why);
+        self.show(&mut vec![child.clone()]);
     }
 
     /// A child supervisor did not stop in time.
     pub(crate) fn on_overdue(&self, child: &ChildName, generation: Generation) {
-        if let Some(live) = self.live.get(child)
-            && live.generation == generation
-            && let Cell::Supervisor(actor) = &live.cell
-        {
+        if let Some(Cell::Supervisor(actor)) = self.live(child, generation).map(|live| &live.cell) {
             actor.kill();
         }
     }
@@ -298,12 +336,15 @@ impl Shell {
     pub(crate) fn on_halt(&mut self) {
         if self.machine.is_none() {
             // The order has overtaken `Begin`: there is nothing to stop, and nothing to start.
-            return self.finish(RunEnd::Exited(ChildExit::Stopped));
+            if self.end.is_none() {
+                self.finish(RunEnd::Exited(ChildExit::Stopped));
+            }
+            return;
         }
         for child in self.names() {
             self.announcer.requested(&child, "its supervisor stops");
         }
-        self.feed(Input::Shutdown, []);
+        self.feed(Input::Shutdown, None);
     }
 
     /// Takes how this supervisor ended, for its parent.
@@ -311,65 +352,17 @@ impl Shell {
         self.end.take()
     }
 
+    /// Tells something while the shell is dropped. That may be while the supervisor's own panic
+    /// unwinds: another one would end the daemon, and leave the other children undone. Of what a
+    /// panic leaves half changed nothing is used again.
+    fn tell_at_last(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            tracing::error!(supervisor = %self.spec.name, what, "telling panicked; it is lost");
+        }
+    }
+
     fn now(&self) -> Instant {
         tokio::time::Instant::now().into_std()
-    }
-
-    fn feed(&mut self, input: Input, touched: impl IntoIterator<Item = ChildName>) {
-        let now = self.now();
-        let jitter = self.ports.jitter.fraction();
-        let Some(machine) = &mut self.machine else { return };
-        let actions = machine.on_input(now, input, jitter);
-        self.carry_out(now, touched.into_iter().collect(), actions);
-    }
-
-    fn carry_out(&mut self, now: Instant, mut touched: BTreeSet<ChildName>, actions: Vec<Action>) {
-        // Whoever is answered must find on the board what the answer says.
-        let mut answers = Vec::new();
-        if let Some(machine) = &mut self.machine {
-            touched.extend(machine.take_changed());
-        }
-        for action in actions {
-            match action {
-                Action::Start { child, generation, trial: _ } => {
-                    self.start(&child, generation);
-                    touched.insert(child);
-                }
-                Action::Stop { child, generation, shutdown } => {
-                    self.stop(&child, generation, shutdown);
-                    touched.insert(child);
-                }
-                Action::Reply { call, reply } => {
-                    answers.extend(self.settle(call, reply, &mut touched));
-                }
-                Action::Note(note) => self.tell(now, *note, &mut touched),
-                Action::Ready => self.on_ready(),
-                Action::Ended { exit, scope } => {
-                    self.show(&touched);
-                    answer(answers);
-                    return self.on_ended(exit, scope);
-                }
-            }
-        }
-        self.show(&touched);
-        answer(answers);
-        self.set_timer();
-    }
-
-    fn set_timer(&mut self) {
-        let wanted = self.machine.as_ref().and_then(Supervisor::deadline);
-        if self.timer.as_ref().map(|(at, _)| *at) == wanted {
-            return;
-        }
-        if let Some((_, timer)) = self.timer.take() {
-            timer.abort();
-        }
-        self.timers_set = self.timers_set.saturating_add(1);
-        let Some(at) = wanted else { return };
-        let number = self.timers_set;
-        let delay = at.saturating_duration_since(self.now()).max(Duration::from_micros(1));
-        let timer = self.myself.send_after(delay, move || SupervisorMsg::Deadline(number));
-        self.timer = Some((at, timer));
     }
 
     fn dynamic(&self) -> DynamicChildren {
@@ -385,8 +378,7 @@ impl Shell {
     }
 
     fn names(&self) -> Vec<ChildName> {
-        let children = self.machine.as_ref().map(Supervisor::children).unwrap_or_default();
-        children.into_iter().map(|view| view.spec.name).collect()
+        self.machine.iter().flat_map(Supervisor::names).cloned().collect()
     }
 
     fn generation(&self, child: &ChildName) -> Generation {
@@ -394,26 +386,25 @@ impl Shell {
     }
 
     fn shown(&self, child: &ChildName) -> AgentState {
-        self.ports.board.get(child).map(|entry| entry.state).unwrap_or_default()
+        self.ports.board.read(child, |entry| entry.state).unwrap_or_default()
     }
 
-    /// State on the board, and the state that follows from what the machine has decided.
-    fn change_of(&self, child: &ChildName) -> StateChange {
-        let to = self.view(child).map(|view| self.state_of(&view));
-        StateChange { from: self.shown(child), to: to.unwrap_or(AgentState::Terminated) }
+    /// The run of a child, if it is this one.
+    fn live(&self, child: &ChildName, generation: Generation) -> Option<&Live> {
+        self.kids.get(child)?.live.as_ref().filter(|live| live.generation == generation)
     }
 
-    fn state_of(&self, view: &ChildView) -> AgentState {
-        let draining = self.draining.contains(&view.spec.name);
-        let intake = if draining { Intake::Draining } else { Intake::Open };
-        let told = self.health.get(&view.spec.name);
+    fn state_of(&self, child: &ChildName, view: &ChildView) -> AgentState {
+        let kid = self.kids.get(child);
+        let told = kid.and_then(|kid| kid.health.as_ref());
         let (status, readiness) =
             told.map_or_else(Default::default, |told| (told.status, told.readiness));
+        let intake = kid.map(|kid| kid.intake).unwrap_or_default();
         lifecycle::state_of(view, status, readiness, intake)
     }
 
     fn agent(&self, child: &ChildName) -> Option<Arc<AgentSpec>> {
-        match self.bodies.get(child)? {
+        match &self.kids.get(child)?.body {
             Body::Worker(worker) => worker.agent.clone(),
             Body::Supervisor(_) => None,
         }
@@ -426,23 +417,6 @@ pub(crate) fn about<'a>(
     generation: Generation,
 ) -> About<'a> {
     About { name, agent, generation }
-}
-
-/// The end in the last state of a child. `BoxedState::take` drops a state of another type, so the
-/// kind must be known. Whatever else the state holds is dropped here.
-fn end_in(mut last: BoxedState, kind: ChildKind) -> Option<RunEnd> {
-    match kind {
-        ChildKind::Worker => last.take::<WorkerState>().ok().and_then(|mut last| last.take_end()),
-        ChildKind::Supervisor => {
-            last.take::<SupervisorState>().ok().and_then(|mut last| last.take_end())
-        }
-    }
-}
-
-fn answer(answers: Vec<(oneshot::Sender<Reply>, Reply)>) {
-    for (asker, reply) in answers {
-        tell(asker, reply);
-    }
 }
 
 fn tell<T>(to: oneshot::Sender<T>, what: T) {

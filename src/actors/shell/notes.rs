@@ -1,17 +1,18 @@
 //! Tells what the machine has decided: notes become events, the end is handed over.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::actors::announce::Failure;
 use crate::actors::shell::{Shell, about, tell};
+use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
 use crate::logic::restart::{EndScope, Note};
 use crate::ports::RunFace;
+use crate::protocol::decision::DecisionRecord;
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::fact::{Fact, Severity};
-use crate::protocol::id::ChildName;
+use crate::protocol::fact::{Fact, Severity, StateChange};
+use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::status::AgentState;
 
 impl Shell {
@@ -19,62 +20,48 @@ impl Shell {
         &mut self,
         now: Instant,
         note: Note,
-        touched: &mut BTreeSet<ChildName>,
+        touched: &mut Vec<ChildName>,
     ) {
         match note {
             Note::ChildTerminated { child, generation, exit, record } => {
-                let agent = self.agent(&child);
-                let failure = Failure {
-                    exit: Ok(&exit),
-                    change: self.change_of(&child),
-                    restarts: self.view(&child).map_or(0, |view| view.restarts),
-                    record: &record,
-                };
-                self.announcer.failed(about(&child, agent.as_deref(), generation), &failure);
-                touched.insert(child);
+                self.tell_failure(&child, generation, Ok(&exit), record);
+                touched.push(child);
             }
             Note::StartFailed { child, generation, error, record } => {
-                let agent = self.agent(&child);
-                let failure = Failure {
-                    exit: Err(&error),
-                    change: self.change_of(&child),
-                    restarts: self.view(&child).map_or(0, |view| view.restarts),
-                    record: &record,
-                };
-                self.announcer.failed(about(&child, agent.as_deref(), generation), &failure);
+                self.tell_failure(&child, generation, Err(&error), record);
                 let message = format!("{child}: {error}");
                 self.start_error = Some(StartError::Failed { message });
-                touched.insert(child);
+                touched.push(child);
             }
             Note::ChildFinished { child, generation, exit, record } => {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), generation);
-                self.announcer.finished(about, &exit, &record);
-                touched.insert(child);
+                self.announcer.finished(about, &exit, record);
+                touched.push(child);
             }
             Note::ShutdownError { child, generation, exit } => {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), generation);
                 let state = self.shown(&child);
                 self.announcer.erred(about, state, format!("did not stop cleanly: {exit}"));
-                touched.insert(child);
+                touched.push(child);
             }
             Note::Circuit { child, from, to, record } => {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), self.generation(&child));
                 self.announcer.circuit(about, from, to, &record);
-                touched.insert(child);
+                touched.push(child);
             }
             Note::Recovered { child, generation, since, attempts, .. } => {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), generation);
                 self.announcer.recovered(about, since, now, attempts);
-                touched.insert(child);
+                touched.push(child);
             }
             Note::GroupRestart { cause, members, record } => {
                 let agent = self.agent(&cause);
                 let about = about(&cause, agent.as_deref(), self.generation(&cause));
-                self.announcer.group_restart(about, &members, &record);
+                self.announcer.group_restart(about, &members, record);
             }
             Note::GivingUp { child, record } => {
                 tracing::warn!(supervisor = %self.spec.name, child = %child, "supervisor gives up");
@@ -91,6 +78,29 @@ impl Shell {
         }
     }
 
+    fn tell_failure(
+        &mut self,
+        child: &ChildName,
+        generation: Generation,
+        exit: Result<&ChildExit, &StartError>,
+        record: DecisionRecord,
+    ) {
+        let agent = self.agent(child);
+        let view = self.view(child);
+        // From what the board shows to what follows from what the machine has decided.
+        let to = view.as_ref().map(|view| self.state_of(child, view));
+        let failure = Failure {
+            exit,
+            change: StateChange {
+                from: self.shown(child),
+                to: to.unwrap_or(AgentState::Terminated),
+            },
+            restarts: view.map_or(0, |view| view.restarts),
+            record,
+        };
+        self.announcer.failed(about(child, agent.as_deref(), generation), failure);
+    }
+
     pub(in crate::actors::shell) fn on_ready(&mut self) {
         self.began = true;
         let children = self.names();
@@ -100,7 +110,7 @@ impl Shell {
             let news = ChildNews::Started(RunFace::default());
             let name = self.spec.name.clone();
             let report = ChildReport { name, generation: owner.generation, news };
-            if owner.parent.send_message(report).is_err() {
+            if owner.parent.send_message(SupervisorMsg::Report(report)).is_err() {
                 tracing::debug!(supervisor = %self.spec.name, "parent ended first");
             }
         }
@@ -112,7 +122,8 @@ impl Shell {
     /// Tells the root to stop everything (`on_exceeded = "stop_tree"`). The order reaches it before
     /// the end of this supervisor does.
     pub(in crate::actors::shell) fn halt_tree(&self) {
-        let parent = |name: &ChildName| self.ports.board.get(name).and_then(|entry| entry.parent);
+        let parent =
+            |name: &ChildName| self.ports.board.read(name, |entry| entry.parent.clone()).flatten();
         let mut root = self.spec.name.clone();
         while let Some(above) = parent(&root) {
             root = above;

@@ -1,15 +1,14 @@
 //! Shows children on the board and tells their changes of state.
 
-use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::actors::shell::{ENDED_SHOWN_MAX, Shell, about, tell};
-use crate::actors::tree::{Body, DynamicChildren, Family, Node, lock};
+use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Shell, about, tell};
+use crate::actors::tree::{Body, DynamicChildren, Family, Node};
 use crate::board::{AgentFace, Entry};
-use crate::logic::lifecycle;
+use crate::logic::lifecycle::{self, Intake};
 use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
 use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
@@ -25,7 +24,7 @@ impl Shell {
         metrics: HealthMetrics,
     ) {
         let Some(agent) = self.agent(child) else { return };
-        let told = self.health.get(child).map(|health| health.status);
+        let told = self.kids.get(child).and_then(|kid| kid.health.as_ref()).map(|told| told.status);
         let Some(status) = told.or_else(|| lifecycle::health_of(self.shown(child))) else {
             return;
         };
@@ -47,22 +46,28 @@ impl Shell {
         if !health.message.is_empty() {
             self.announcer.because(&child, &health.message);
         }
-        let before = self.health.insert(child.clone(), health);
-        self.feed(Input::Health { child: child.clone(), generation, healthy }, [child.clone()]);
+        let kid = self.kids.get_mut(&child);
+        let before = kid.and_then(|kid| kid.health.replace(Box::new(health)));
+        let input = Input::Health { child: child.clone(), generation, healthy };
+        self.feed(input, Some(child.clone()));
         if before.is_some_and(|before| before.status == status) {
             return;
         }
-        self.ports.board.update(&child, |entry| entry.health.status = status);
+        let metrics = self.ports.board.update(&child, |entry| {
+            entry.health.status = status;
+            entry.health.metrics
+        });
         if let Some(agent) = self.agent(&child) {
-            let metrics = self.ports.board.get(&child).map(|entry| entry.health.metrics);
             let report = HealthReported { status, metrics: metrics.unwrap_or_default() };
             self.announcer.health(about(&child, Some(&agent), generation), report);
         }
     }
 
-    /// Compares the touched children with the board and tells what changed.
-    pub(in crate::actors::shell) fn show(&mut self, touched: &BTreeSet<ChildName>) {
-        for child in touched {
+    /// Compares the touched children with the board and tells what changed, by name.
+    pub(in crate::actors::shell) fn show(&mut self, touched: &mut Vec<ChildName>) {
+        touched.sort_unstable();
+        touched.dedup();
+        for child in touched.iter() {
             match self.view(child) {
                 Some(view) => self.show_child(child, &view),
                 None => self.show_end(child),
@@ -70,12 +75,11 @@ impl Shell {
         }
     }
 
-    pub(in crate::actors::shell) fn show_child(&mut self, child: &ChildName, view: &ChildView) {
-        let Some(entry) = self.ports.board.get(child) else { return };
-        let now = self.now();
-        // A child that was not started in this life of its supervisor is as the last one left it.
+    fn show_child(&mut self, child: &ChildName, view: &ChildView) {
         let new = match view.phase {
-            Phase::Created => entry.state,
+            // A child that was not started in this life of its supervisor is as the last one left
+            // it.
+            Phase::Created => self.shown(child),
             Phase::Starting(_)
             | Phase::Up(_)
             | Phase::Stopping
@@ -83,38 +87,48 @@ impl Shell {
             | Phase::Quarantined(_)
             | Phase::Parked(_)
             | Phase::Stopped
-            | Phase::Finished => self.state_of(view),
+            | Phase::Finished => self.state_of(child, view),
         };
+        let runs = matches!(view.phase, Phase::Up(_) | Phase::Stopping)
+            && self.live(child, view.generation).is_some();
+        let retry_at = match view.phase {
+            Phase::Quarantined(until) => until,
+            Phase::Created
+            | Phase::Starting(_)
+            | Phase::Up(_)
+            | Phase::Stopping
+            | Phase::Waiting(_)
+            | Phase::Parked(_)
+            | Phase::Stopped
+            | Phase::Finished => None,
+        };
+        let now = self.now();
+        let next = lifecycle::next_of(view, now)
+            .map(|next| (next.action, now + Duration::from_millis(next.in_ms)));
         let reason = self.announcer.reason(child, new);
-        let changed = entry.state != new;
-        let since = if changed { self.ports.clock.now() } else { entry.since };
-        self.ports.board.update(child, |entry| {
-            entry.state = new;
-            entry.since = since;
+        let since = self.ports.clock.now();
+        let shown = self.ports.board.update(child, |entry| {
+            let old = entry.state;
+            if old != new {
+                (entry.state, entry.since) = (new, since);
+            }
+            if !runs {
+                entry.run_is_over();
+            }
             entry.reason = reason;
             entry.generation = view.generation;
             entry.restarts = view.restarts;
             entry.circuit = view.circuit;
-            entry.retry_at = match view.phase {
-                Phase::Quarantined(until) => until,
-                Phase::Created
-                | Phase::Starting(_)
-                | Phase::Up(_)
-                | Phase::Stopping
-                | Phase::Waiting(_)
-                | Phase::Parked(_)
-                | Phase::Stopped
-                | Phase::Finished => None,
-            };
-            entry.next = lifecycle::next_of(view, now)
-                .map(|next| (next.action, now + Duration::from_millis(next.in_ms)));
+            (entry.retry_at, entry.next) = (retry_at, next);
+            (old, entry.pid)
         });
-        if changed {
-            tracing::info!(child = %child, from = %entry.state, to = %new, "state changed");
+        if let Some((old, pid)) = shown
+            && old != new
+        {
+            tracing::info!(child = %child, from = %old, to = %new, "state changed");
             let agent = self.agent(child);
             let about = about(child, agent.as_deref(), view.generation);
-            let pid = self.ports.board.get(child).and_then(|entry| entry.pid);
-            self.announcer.state_changed(about, entry.state, new, pid);
+            self.announcer.state_changed(about, old, new, pid);
         }
         if view.phase == Phase::Stopped && view.outage.is_none() {
             self.announcer.outage_over(child);
@@ -124,8 +138,9 @@ impl Shell {
     /// A child that the machine no longer knows: it ended for good, or, when somebody asked for
     /// that, until somebody starts it again.
     pub(in crate::actors::shell) fn show_end(&mut self, child: &ChildName) {
-        let Some(entry) = self.ports.board.get(child) else { return };
-        let ended = entry.state == AgentState::Terminated || !self.bodies.contains_key(child);
+        let known = self.ports.board.read(child, |entry| (entry.state, entry.generation));
+        let Some((old, generation)) = known else { return };
+        let ended = old == AgentState::Terminated || !self.kids.contains_key(child);
         if ended || self.is_being_added(child) {
             return;
         }
@@ -137,20 +152,19 @@ impl Shell {
             entry.state = state;
             entry.since = since;
             entry.reason = reason;
-            entry.pid = None;
-            entry.next = None;
-            entry.retry_at = None;
+            (entry.next, entry.retry_at) = (None, None);
+            entry.run_is_over();
         });
         let agent = self.agent(child);
-        let about = about(child, agent.as_deref(), entry.generation);
-        if entry.state != state {
-            self.announcer.state_changed(about, entry.state, state, None);
+        let about = about(child, agent.as_deref(), generation);
+        if old != state {
+            self.announcer.state_changed(about, old, state, None);
         }
-        self.drop_body(child);
+        self.drop_kid(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()
             && let Some(oldest) = self.ended_shown.pop_front()
-            && !self.bodies.contains_key(&oldest)
+            && !self.kids.contains_key(&oldest)
         {
             self.ports.board.remove(&oldest);
         }
@@ -158,11 +172,13 @@ impl Shell {
 
     /// The supervisor was killed, and its children are killed with it.
     pub(in crate::actors::shell) fn show_all_down(&mut self) {
-        // By bodies: the machine may have forgotten a child whose end was not told yet.
-        let children: Vec<ChildName> = self.bodies.keys().cloned().collect();
-        for child in children {
-            let Some(entry) = self.ports.board.get(&child) else { continue };
-            if entry.state == AgentState::Created || !entry.state.takes_a_place() {
+        // Not by the machine's: it may have forgotten a child whose end was not told yet.
+        let children: BTreeMap<u64, ChildName> =
+            self.kids.iter().map(|(name, kid)| (kid.order, name.clone())).collect();
+        for child in children.into_values() {
+            let known = self.ports.board.read(&child, |entry| (entry.state, entry.generation));
+            let Some((old, generation)) = known else { continue };
+            if old == AgentState::Created || !old.takes_a_place() {
                 continue;
             }
             let reason = format!("its supervisor {} was killed", self.spec.name);
@@ -172,17 +188,14 @@ impl Shell {
                 entry.state = AgentState::Stopped;
                 entry.since = since;
                 entry.reason = reason;
-                (entry.pid, entry.next, entry.retry_at) = (None, None, None);
+                (entry.next, entry.retry_at) = (None, None);
+                entry.run_is_over();
             });
-            let agent = self.agent(&child);
-            let about = about(&child, agent.as_deref(), entry.generation);
-            // This may run while the supervisor's own panic unwinds: another one would end the
-            // daemon, and leave the other children undone. Nothing half-changed is used again.
-            let tell =
-                || self.announcer.state_changed(about, entry.state, AgentState::Stopped, None);
-            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                tracing::error!(child = %child, "the event sink panicked; its event is lost");
-            }
+            self.tell_at_last(child.as_str(), |shell| {
+                let agent = shell.agent(&child);
+                let about = about(&child, agent.as_deref(), generation);
+                shell.announcer.state_changed(about, old, AgentState::Stopped, None);
+            });
         }
     }
 
@@ -194,13 +207,13 @@ impl Shell {
             Body::Worker(worker) => worker.agent.clone(),
             Body::Supervisor(_) => None,
         };
-        let known = self.ports.board.get(&name);
-        let fresh = known.is_none_or(|entry| entry.state == AgentState::Terminated);
+        let known = self.ports.board.read(&name, |entry| entry.state);
+        let fresh = known.is_none_or(|state| state == AgentState::Terminated);
         if fresh {
             let entry = self.entry(&spec.name, spec.kind, agent.as_deref());
             self.ports.board.put(entry);
         }
-        self.bodies.insert(name.clone(), body);
+        self.enter(name.clone(), body);
         if let Some(agent) = agent.filter(|_| fresh) {
             let generation = self.ports.runs.last(&name);
             let about = about(&name, Some(&agent), generation);
@@ -208,52 +221,59 @@ impl Shell {
         }
     }
 
+    fn enter(&mut self, name: ChildName, body: Body) {
+        self.kids_made = self.kids_made.saturating_add(1);
+        let order = self.kids_made;
+        let intake = Intake::Open;
+        let kid = Kid { body, order, listed: false, live: None, intake, health: None };
+        self.kids.insert(name, kid);
+    }
+
     /// Whether a child's only run was in a former life of this supervisor, which ended under it. A
     /// temporary child never has a second one.
     pub(in crate::actors::shell) fn is_over(&self, node: &Node) -> bool {
-        let begun = |name| {
-            self.ports.board.get(name).is_some_and(|entry| entry.state != AgentState::Created)
-        };
+        let name = &node.spec.name;
+        let begun = self.ports.board.read(name, |entry| entry.state != AgentState::Created);
         self.dynamic() == DynamicChildren::Keep
             && !self.has_template()
             && node.spec.restart == RestartType::Temporary
-            && begun(&node.spec.name)
+            && begun == Some(true)
     }
 
-    /// Shows such a child's end.
+    /// Shows such a child's end and forgets it.
     pub(in crate::actors::shell) fn lay_off(&mut self, node: Node) {
-        let name = node.spec.name;
-        self.bodies.insert(name.clone(), node.body);
+        let name = node.spec.name.clone();
+        self.enter(name.clone(), node.body);
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.listed = true;
+        }
         self.announcer.because(&name, "temporary: it is not restarted with its supervisor");
         self.show_end(&name);
+        // Whose end was shown before is forgotten here.
+        self.drop_kid(&name);
     }
 
     /// Forgets a child for good: it was deleted, or its first start failed.
     pub(in crate::actors::shell) fn forget(&mut self, child: &ChildName) {
-        if let Some(entry) = self.ports.board.get(child)
-            && entry.state != AgentState::Terminated
+        let known = self.ports.board.read(child, |entry| (entry.state, entry.generation));
+        if let Some((old, generation)) = known
+            && old != AgentState::Terminated
         {
             let agent = self.agent(child);
-            let about = about(child, agent.as_deref(), entry.generation);
-            self.announcer.state_changed(about, entry.state, AgentState::Terminated, None);
+            let about = about(child, agent.as_deref(), generation);
+            self.announcer.state_changed(about, old, AgentState::Terminated, None);
         }
         self.ports.board.remove(child);
-        self.drop_body(child);
+        self.drop_kid(child);
     }
 
-    pub(in crate::actors::shell) fn drop_body(&mut self, child: &ChildName) {
-        self.bodies.remove(child);
-        self.draining.remove(child);
+    fn drop_kid(&mut self, child: &ChildName) {
         self.announcer.forget(child);
-        let keep = !self.has_template();
-        let mut tree = lock(&self.tree);
-        if keep && tree.dynamic == DynamicChildren::Keep {
-            tree.children.retain(|node| node.spec.name != *child);
+        let Some(kid) = self.kids.remove(child) else { return };
+        if kid.listed && self.dynamic() == DynamicChildren::Keep {
+            self.forgotten.add(child, &self.tree);
         }
-        drop(tree);
-        self.ports
-            .board
-            .update(&self.spec.name, |entry| entry.children.retain(|name| name != child));
+        self.ports.board.update(&self.spec.name, |entry| entry.children.remove(&kid.order));
     }
 
     /// Somebody wants to know the children.
@@ -265,7 +285,7 @@ impl Shell {
     }
 
     pub(in crate::actors::shell) fn show_children(&self) {
-        let children = self.names();
+        let children = self.kids.iter().map(|(name, kid)| (kid.order, name.clone())).collect();
         self.ports.board.update(&self.spec.name, |entry| entry.children = children);
     }
 
@@ -302,6 +322,7 @@ impl Shell {
             generation: self.ports.runs.last(name),
             pid: None,
             containment: None,
+            limits: BTreeMap::new(),
             restarts: 0,
             since: self.ports.clock.now(),
             reason: String::new(),
@@ -310,7 +331,7 @@ impl Shell {
             next: None,
             health: HealthView::default(),
             supervisor: None,
-            children: Vec::new(),
+            children: BTreeMap::new(),
         }
     }
 }

@@ -11,8 +11,10 @@
 //! A call about a child whose start or stop is under way waits for its end. A child that waits for
 //! a delay, and not only for its turn, is started at once by `restart`.
 
+use std::sync::Arc;
+
 use crate::logic::circuit::Circuit;
-use crate::logic::restart::child::{Child, Place, Retry, Siblings, StartFor, StopFor};
+use crate::logic::restart::child::{Place, Retry, Siblings, StartFor, StopFor};
 use crate::logic::restart::machine::{Mail, Starts, Supervisor, Turn};
 use crate::logic::restart::types::{Call, CallId, Phase, Refusal, Reply, Trial};
 use crate::protocol::command::CircuitSet;
@@ -50,7 +52,7 @@ impl Supervisor {
 
     fn start_child(&mut self, turn: &mut Turn, call: CallId, spec: ChildSpec) {
         let spec = match &self.template {
-            Some(template) => ChildSpec { name: spec.name, ..template.clone() },
+            Some(template) => ChildSpec { name: spec.name, ..ChildSpec::clone(template) },
             None => spec,
         };
         if let Err(fault) = self.check(&spec) {
@@ -70,7 +72,7 @@ impl Supervisor {
                 },
             );
         }
-        let place = self.add(spec);
+        let place = self.add(Arc::new(spec));
         self.call_waits(place, call);
         self.start(turn, place, StartFor::Addition);
     }
@@ -217,7 +219,7 @@ impl Supervisor {
         let Some((place, phase)) = self.find(name) else {
             return turn.refuse(call, Refusal::NotFound);
         };
-        if self.children.get(&place).is_none_or(Child::is_otp) {
+        if self.children.get(&place).is_none_or(|child| child.is_otp()) {
             return turn.refuse(call, Refusal::NoCircuit);
         }
         match set {

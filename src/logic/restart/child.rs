@@ -1,6 +1,7 @@
 //! What the machine keeps of one child.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::logic::circuit::Circuit;
@@ -99,7 +100,7 @@ pub(super) struct Outage {
 /// One child.
 #[derive(Clone, Debug)]
 pub(super) struct Child {
-    pub(super) spec: ChildSpec,
+    pub(super) spec: Arc<ChildSpec>,
     pub(super) phase: Phase,
     pub(super) task: Task,
     pub(super) retry: Retry,
@@ -125,7 +126,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn new(spec: ChildSpec, generation: Generation) -> Self {
+    pub(super) fn new(spec: Arc<ChildSpec>, generation: Generation) -> Self {
         let circuit = spec.policy.circuit.map(Circuit::new);
         Self {
             spec,
@@ -221,7 +222,7 @@ impl Child {
 
     pub(super) fn view(&self) -> ChildView {
         ChildView {
-            spec: self.spec.clone(),
+            spec: Arc::clone(&self.spec),
             phase: self.phase,
             generation: self.generation,
             restarts: self.restarts,

@@ -13,6 +13,7 @@ use crate::logic::restart::group::End;
 use crate::logic::restart::machine::{Mail, Starts, Supervisor, Turn};
 use crate::logic::restart::record::{
     at_once, count_inputs, delay_inputs, error_inputs, exit_inputs, ms, next, opening_inputs,
+    under_rule,
 };
 use crate::logic::restart::types::{EndScope, Note, Phase};
 use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason};
@@ -42,7 +43,7 @@ pub(super) enum Within {
 
 /// What is done about it.
 #[derive(Clone, Copy, Debug)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Started again after this time, and counted already.
     Restart(Duration),
     /// Tried again behind the mailbox, and counted only then: OTP's `try_again_restart`.
@@ -56,7 +57,7 @@ enum Verdict {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct GiveUp {
+pub(super) struct GiveUp {
     reason: Reason,
     tally: Tally,
     limit: Limit,
@@ -65,22 +66,22 @@ struct GiveUp {
 
 /// A judgement with what it was made on.
 #[derive(Debug)]
-struct Judged {
-    verdict: Verdict,
-    reason: Reason,
-    inputs: Inputs,
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) inputs: Inputs,
 }
 
 impl Supervisor {
     /// Judges a failure and carries the judgement out.
     pub(super) fn failed(&mut self, turn: &mut Turn, place: Place, failure: Failure, at: Within) {
         let Some(judged) = self.judge(turn, place, &failure) else { return };
-        let record = self.record(
-            place,
-            judged.reason,
-            judged.inputs.clone(),
-            self.announced(place, judged.verdict),
-        );
+        let next = self.announced(place, judged.verdict);
+        let record = self.record(place, judged.reason, judged.inputs, next);
+        let record = match &failure {
+            Failure::Exit(exit) => under_rule(record, exit),
+            Failure::Start(_) => record,
+        };
         let Some(child) = self.children.get(&place) else { return };
         let (name, generation) = (child.spec.name.clone(), child.generation);
         let kind = match &failure {
@@ -114,7 +115,14 @@ impl Supervisor {
             let inputs = inputs.with("counted", false).with("delay_min_ms", least);
             return Some(Judged { verdict: Verdict::Restart(delay), reason, inputs });
         }
+        let inputs = match self.quarantine_by_rule(turn, place, failure, inputs) {
+            Ok(inputs) => inputs,
+            Err(judged) => return Some(judged),
+        };
         match self.judge_by_circuit(turn, place, inputs) {
+            Ok(inputs) if self.rule_wants_group(place, failure) => {
+                Some(self.judge_siblings(turn, inputs, Reason::ExitRule))
+            }
             Ok(inputs) => self.judge_by_supervisor(turn, place, (reason, inputs), failure),
             Err(judged) => Some(judged),
         }
@@ -185,7 +193,7 @@ impl Supervisor {
             (OnExceeded::StopTree, _) => give_up(EndScope::Tree),
             (OnExceeded::RestartSiblings, Siblings::Untouched) => {
                 *child = Siblings::Restarted;
-                return self.judge_siblings(turn, inputs);
+                return self.judge_siblings(turn, inputs, reason);
             }
             (OnExceeded::Quarantine, _) | (OnExceeded::RestartSiblings, Siblings::Restarted) => {
                 let from = circuit.state();
@@ -198,17 +206,14 @@ impl Supervisor {
     }
 
     /// All children are to be restarted: that is one restart of the supervisor's.
-    fn judge_siblings(&mut self, turn: &Turn, inputs: Inputs) -> Judged {
+    fn judge_siblings(&mut self, turn: &Turn, inputs: Inputs, reason: Reason) -> Judged {
         let (inputs, give_up) = self.count(turn, inputs);
         match give_up {
             Some(give_up) => {
                 let reason = Reason::SupervisorLimitExceeded;
                 Judged { verdict: Verdict::GiveUp(give_up), reason, inputs }
             }
-            None => {
-                let reason = Reason::ChildLimitExceeded;
-                Judged { verdict: Verdict::Siblings, reason, inputs }
-            }
+            None => Judged { verdict: Verdict::Siblings, reason, inputs },
         }
     }
 

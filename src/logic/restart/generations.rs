@@ -20,13 +20,6 @@ pub struct Generations {
 }
 
 impl Generations {
-    /// Uses the next generation of a child.
-    pub fn advance(&mut self, child: &ChildName) -> Generation {
-        let next = self.last(child).next();
-        self.last.insert(child.clone(), next);
-        next
-    }
-
     /// Makes sure that a child's next generation is above this one.
     pub fn raise(&mut self, child: &ChildName, used: Generation) {
         let last = self.last(child).max(used);
@@ -85,6 +78,12 @@ impl From<&Generations> for BTreeMap<ChildName, Generation> {
 mod tests {
     use super::*;
 
+    fn advance(generations: &mut Generations, child: &ChildName) -> Generation {
+        let next = generations.last(child).next();
+        generations.raise(child, next);
+        next
+    }
+
     #[test]
     fn no_generation_is_used_twice_however_many_names_come_and_go() {
         let mut generations = Generations::default();
@@ -93,7 +92,7 @@ mod tests {
         for n in 0..5000 {
             let name = name(n % 3000);
             for _ in 0..2 {
-                assert!(used.insert((name.clone(), generations.advance(&name))));
+                assert!(used.insert((name.clone(), advance(&mut generations, &name))));
             }
             generations.leave(&name, |_| false);
         }
@@ -104,10 +103,10 @@ mod tests {
     fn the_next_life_goes_on_where_the_former_ended() {
         let name: ChildName = "w1".parse().unwrap();
         let mut former = Generations::default();
-        former.advance(&name);
-        former.advance(&name);
+        advance(&mut former, &name);
+        advance(&mut former, &name);
         let mut next = Generations::default();
         next.inherit(former, &BTreeSet::from([&name]));
-        assert_eq!(next.advance(&name), Generation(3));
+        assert_eq!(advance(&mut next, &name), Generation(3));
     }
 }

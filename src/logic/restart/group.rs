@@ -7,12 +7,12 @@
 use std::ops::Bound;
 use std::time::Instant;
 
-use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
+use crate::logic::restart::child::{Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::machine::{Mail, Stage, Supervisor, Turn};
 use crate::logic::restart::record::next;
 use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
 use crate::protocol::decision::{DecisionRecord, Inputs, NextKind, Reason};
-use crate::protocol::exit::ChildExit;
+use crate::protocol::exit::{ChildExit, ExitAction};
 use crate::protocol::spec::{RestartType, Strategy};
 
 /// The group operation under way.
@@ -284,7 +284,7 @@ impl Supervisor {
                 Task::Stop(_) | Task::Cut(_) => {}
                 Task::None => self.stop_member(turn, place),
             }
-            if self.children.get(&place).is_some_and(Child::is_busy) {
+            if self.children.get(&place).is_some_and(|child| child.is_busy()) {
                 waiting += 1;
             }
         }
@@ -338,6 +338,19 @@ impl Supervisor {
         if ended == Ended::ByItself && !child.is_otp() {
             if let ChildExit::Throttled { after_ms } = exit {
                 return self.park_until(turn, place, *after_ms);
+            }
+            match exit.judged().map(|judged| judged.action) {
+                Some(ExitAction::Park { after_ms }) => {
+                    return self.park_until(turn, place, after_ms);
+                }
+                Some(ExitAction::Stop) => return self.stand_down(turn, place),
+                Some(
+                    ExitAction::Restart
+                    | ExitAction::RestartGroup
+                    | ExitAction::Quarantine
+                    | ExitAction::Escalate,
+                )
+                | None => {}
             }
             if exit.is_clean() && child.spec.restart == RestartType::Transient {
                 return self.settle(place, Phase::Finished);

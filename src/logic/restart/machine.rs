@@ -1,6 +1,7 @@
 //! The machine itself: its mailbox, its timers, and the loop that drives everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::logic::intensity::Intensity;
@@ -25,9 +26,9 @@ pub struct Supervisor {
     pub(super) stage: Stage,
     pub(super) starts: Starts,
     /// What instances are made from, under simple-one-for-one.
-    pub(super) template: Option<ChildSpec>,
-    /// In start order.
-    pub(super) children: BTreeMap<Place, Child>,
+    pub(super) template: Option<Arc<ChildSpec>>,
+    /// In start order; boxed, because nodes of a map that only grows are half empty.
+    pub(super) children: BTreeMap<Place, Box<Child>>,
     pub(super) places: BTreeMap<ChildName, Place>,
     next_place: Place,
     pub(super) generations: Generations,
@@ -141,7 +142,10 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`SpecFault`] names the first contradiction, as OTP checks them before anything starts.
-    pub fn new(spec: SupervisorSpec, children: Vec<ChildSpec>) -> Result<Self, SpecFault> {
+    pub fn new<S: Into<Arc<ChildSpec>>>(
+        spec: SupervisorSpec,
+        children: Vec<S>,
+    ) -> Result<Self, SpecFault> {
         let simple = spec.strategy == Strategy::SimpleOneForOne;
         if simple && children.len() != 1 {
             return Err(SpecFault::NotOneTemplate(children.len()));
@@ -168,11 +172,12 @@ impl Supervisor {
             singles: 0,
         };
         for child in children {
+            let child: Arc<ChildSpec> = child.into();
             machine.check(&child)?;
             if simple {
                 machine.template = Some(child);
             } else if machine.places.contains_key(&child.name) {
-                return Err(SpecFault::DuplicateChildName(child.name));
+                return Err(SpecFault::DuplicateChildName(child.name.clone()));
             } else {
                 machine.add(child);
             }
@@ -366,12 +371,12 @@ impl Supervisor {
     }
 
     /// Adds a child at the end of the start order.
-    pub(super) fn add(&mut self, spec: ChildSpec) -> Place {
+    pub(super) fn add(&mut self, spec: Arc<ChildSpec>) -> Place {
         let place = self.next_place;
         self.next_place = Place(place.0.saturating_add(1));
         self.places.insert(spec.name.clone(), place);
         let generation = self.generations.last(&spec.name);
-        self.children.insert(place, Child::new(spec, generation));
+        self.children.insert(place, Box::new(Child::new(spec, generation)));
         place
     }
 
@@ -382,6 +387,7 @@ impl Supervisor {
         self.release_waiting(place);
         let Some(child) = self.children.remove(&place) else { return };
         self.places.remove(&child.spec.name);
+        self.generations.raise(&child.spec.name, child.generation);
         let places = &self.places;
         self.generations.leave(&child.spec.name, |name| places.contains_key(name));
     }

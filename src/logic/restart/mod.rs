@@ -46,9 +46,12 @@
 //! * A failed start at the supervisor's own start is handled like any failed start.
 //! * A group restart does not bring back what was stopped on request or had finished.
 //! * A throttled exit parks the child until the time it named; nothing is counted.
+//! * An end that a rule has judged ([`crate::logic::exit_rules`]) leads where the rule says: a group
+//!   restart whatever the strategy, a parking, the open circuit at once, a child that stays down, a
+//!   supervisor that gives up.
 //!
 //! `types` has the interface, `machine` the mailbox and what drives it, `runs` one child's starts
-//! and ends, `failure` the judgement, `group` the group operations, `pending` those that wait, `calls` what people ask for.
+//! and ends, `failure` the judgement, `judged` what rules about ends ask for, `group` the group operations, `pending` those that wait, `calls` what people ask for.
 
 mod types;
 
@@ -57,6 +60,7 @@ mod machine;
 mod calls;
 mod failure;
 mod group;
+mod judged;
 mod pending;
 mod runs;
 mod stable;

@@ -63,7 +63,7 @@ impl Supervisor {
 
     /// Members that the supervisor's own start did not reach wait, too.
     pub(super) fn tie_created(&mut self, at: Instant) {
-        let created = |(_, child): &(&Place, &Child)| child.phase == Phase::Created;
+        let created = |(_, child): &(&Place, &Box<Child>)| child.phase == Phase::Created;
         let places: Vec<Place> =
             self.children.iter().filter(created).map(|(place, _)| *place).collect();
         for place in places {

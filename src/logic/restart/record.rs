@@ -10,7 +10,7 @@ use crate::logic::intensity::Tally;
 use crate::logic::restart::child::Place;
 use crate::logic::restart::machine::Supervisor;
 use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::exit::{ChildExit, Judged, StartError};
 use crate::protocol::spec::{BackoffSpec, Jitter, Limit};
 
 /// Milliseconds of a duration, rounded.
@@ -49,6 +49,7 @@ impl Supervisor {
             open_for_ms: circuit.map(|circuit| ms(circuit.open_for)),
             stable_after_ms: circuit.map(|circuit| ms(circuit.stable_after)),
             origin: origin.or_else(|| self.spec.origin.clone()),
+            exit_rule: None,
         };
         DecisionRecord { reason, inputs, rule, cause: None, next }
     }
@@ -78,18 +79,31 @@ impl Supervisor {
     }
 }
 
-/// How a run ended.
+/// How a run ended, and what a rule made of that.
 pub(super) fn exit_inputs(exit: &ChildExit) -> Inputs {
     let codes = exit.code_and_signal();
     let mut inputs =
-        Inputs::default().with("exit", exit.to_string()).with("clean", exit.is_clean());
+        Inputs::default().with("exit", exit.bare().to_string()).with("clean", exit.is_clean());
     if let Some(code) = codes.code {
         inputs = inputs.with("exit_code", f64::from(code));
     }
     if let Some(signal) = codes.signal {
         inputs = inputs.with("exit_signal", f64::from(signal));
     }
+    if let Some(judged) = exit.judged() {
+        inputs = inputs
+            .with("exit_class", judged.class.as_str())
+            .with("exit_action", judged.action.as_str())
+            .with("exit_because", judged.reason.as_str());
+    }
     inputs
+}
+
+/// Names the rule about ends that a decision followed, if one did.
+pub(super) fn under_rule(mut record: DecisionRecord, exit: &ChildExit) -> DecisionRecord {
+    let origin = |judged: &Judged| judged.rule.clone().unwrap_or_else(|| "built in".to_owned());
+    record.rule.exit_rule = exit.judged().map(origin);
+    record
 }
 
 /// Why a start failed.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::logic::restart::child::{Child, Place, Retry, StartFor, StopFor, Task};
+use crate::logic::restart::child::{Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::failure::{Failure, Within};
 use crate::logic::restart::group::{End, Ended};
 use crate::logic::restart::machine::{Stage, Starts, Supervisor, Turn};
-use crate::logic::restart::record::{at_once, error_inputs, exit_inputs, next};
+use crate::logic::restart::record::{at_once, error_inputs, exit_inputs, next, under_rule};
 use crate::logic::restart::types::{
     Action, EndScope, Note, Phase, Refusal, Reply, StartOutcome, Trial,
 };
@@ -32,7 +32,7 @@ impl Supervisor {
             self.singles += 1;
         }
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.generation = self.generations.advance(&child.spec.name);
+        child.generation = child.generation.next();
         child.task = Task::Start(why);
         child.starts = child.starts.saturating_add(1);
         if 1 < child.starts {
@@ -118,8 +118,8 @@ impl Supervisor {
             return self.settle(place, Phase::Stopped);
         }
         let init = why == StartFor::Group && self.stage == Stage::Starting;
-        let otp = self.children.get(&place).is_some_and(Child::is_otp);
-        let temporary = self.children.get(&place).is_some_and(Child::is_temporary);
+        let otp = self.children.get(&place).is_some_and(|child| child.is_otp());
+        let temporary = self.children.get(&place).is_some_and(|child| child.is_temporary());
         match why {
             StartFor::Addition => self.remove(turn, place),
             StartFor::Policy | StartFor::Group if temporary && !(init && otp) => {
@@ -238,6 +238,7 @@ impl Supervisor {
         // Without an exit a group operation or a call has taken it before.
         let Some(exit) = child.gone.take() else { return };
         self.clear_timer(place);
+        let Some(exit) = self.by_rule(turn, place, exit) else { return };
         let Some(child) = self.children.get(&place) else { return };
         let restart = child.spec.restart;
         match (&exit, restart) {
@@ -245,7 +246,8 @@ impl Supervisor {
                 ChildExit::Throttled { after_ms },
                 RestartType::Permanent | RestartType::Transient,
             ) => {
-                self.throttled(turn, place, *after_ms);
+                let after_ms = *after_ms;
+                self.throttled(turn, place, after_ms, exit);
             }
             (_, RestartType::Permanent) => {
                 self.failed(turn, place, Failure::Exit(exit), Within::Single);
@@ -259,13 +261,19 @@ impl Supervisor {
         }
     }
 
-    fn throttled(&mut self, turn: &mut Turn, place: Place, after_ms: u64) {
+    /// A run has ended because it may not go on for some time.
+    pub(super) fn throttled(
+        &mut self,
+        turn: &mut Turn,
+        place: Place,
+        after_ms: u64,
+        exit: ChildExit,
+    ) {
         let Some(child) = self.children.get(&place) else { return };
         let (name, generation) = (child.spec.name.clone(), child.generation);
-        let inputs = Inputs::default().with("after_ms", after_ms).with("counted", false);
+        let inputs = exit_inputs(&exit).with("after_ms", after_ms).with("counted", false);
         let next = next(NextKind::Restart, Duration::from_millis(after_ms));
-        let record = self.record(place, Reason::Throttled, inputs, next);
-        let exit = ChildExit::Throttled { after_ms };
+        let record = under_rule(self.record(place, Reason::Throttled, inputs, next), &exit);
         turn.note(Note::ChildTerminated { child: name, generation, exit, record });
         self.park_until(turn, place, after_ms);
     }
@@ -290,6 +298,7 @@ impl Supervisor {
         let significance = child.spec.significance;
         let trial = child.circuit_state() == CircuitState::HalfOpen;
         let record = self.record(place, reason, exit_inputs(&exit), at_once(NextKind::None));
+        let record = under_rule(record, &exit);
         let child = name.clone();
         turn.note(if exit.is_clean() {
             Note::ChildFinished { child, generation, exit, record }
@@ -320,7 +329,7 @@ impl Supervisor {
     }
 
     /// A significant child has ended: the supervisor may end with it.
-    fn shut_down_with(&mut self, turn: &mut Turn, (child, place): (ChildName, Place)) {
+    pub(super) fn shut_down_with(&mut self, turn: &mut Turn, (child, place): (ChildName, Place)) {
         let left = || {
             self.children
                 .values()

@@ -2,6 +2,7 @@
 //!
 //! Types only. What they mean for each other is told on the page of [`crate::logic::restart`].
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::command::CircuitSet;
@@ -311,7 +312,7 @@ pub enum Note {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildView {
     /// Its spec.
-    pub spec: ChildSpec,
+    pub spec: Arc<ChildSpec>,
     /// Where it stands.
     pub phase: Phase,
     /// Its present or last run.

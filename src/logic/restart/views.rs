@@ -24,19 +24,24 @@ impl Supervisor {
     /// Returns what may be known of one child.
     #[must_use]
     pub fn child(&self, name: &ChildName) -> Option<ChildView> {
-        self.places.get(name).and_then(|place| self.children.get(place)).map(Child::view)
+        self.places.get(name).and_then(|place| self.children.get(place)).map(|child| child.view())
     }
 
     /// Returns what may be known of all children, in start order.
     #[must_use]
     pub fn children(&self) -> Vec<ChildView> {
-        self.children.values().map(Child::view).collect()
+        self.children.values().map(|child| child.view()).collect()
+    }
+
+    /// Returns the names of all children, in start order.
+    pub fn names(&self) -> impl Iterator<Item = &ChildName> {
+        self.children.values().map(|child| &child.spec.name)
     }
 
     /// Counts the children as OTP does.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let supervisor = |child: &&Child| child.spec.kind == ChildKind::Supervisor;
+        let supervisor = |child: &&Box<Child>| child.spec.kind == ChildKind::Supervisor;
         let supervisors = self.children.values().filter(supervisor).count();
         let simple = self.spec.strategy == Strategy::SimpleOneForOne;
         Counts {
@@ -62,7 +67,11 @@ impl Supervisor {
 
     /// Returns the generations used so far, for the supervisor's next life.
     #[must_use]
-    pub fn generations(&self) -> &Generations {
-        &self.generations
+    pub fn generations(&self) -> Generations {
+        let mut used = self.generations.clone();
+        for child in self.children.values() {
+            used.raise(&child.spec.name, child.generation);
+        }
+        used
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::spec::{SignalName, StopSpec};
 use crate::runtimes::keeper::link::{Begun, Link, Waits};
-use crate::runtimes::keeper::wire::{LogSettings, RunId, Start, ToKeeper};
+use crate::runtimes::keeper::wire::{Confines, LogSettings, RunId, Start, ToKeeper};
 
 /// Longest time from the request to a running program; a loaded machine needs milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +35,8 @@ pub struct ProcessRun {
     /// processes of this run that left its session. Without marks it knows those only that it
     /// happened to see while their parents lived.
     pub marks: Vec<String>,
+    /// What its processes may use, and who they are.
+    pub confines: Confines,
 }
 
 impl ProcessRun {
@@ -49,6 +51,7 @@ impl ProcessRun {
             stop: StopSpec::default(),
             umask: None,
             marks: Vec::new(),
+            confines: Confines::default(),
         }
     }
 }
@@ -142,14 +145,15 @@ impl Drop for Abandon {
 
 /// Begins a run on a keeper.
 pub(super) async fn start(link: Arc<Link>, run: ProcessRun) -> Result<ProcessHandle, StartError> {
-    let ProcessRun { command, env, cwd, log, stop, umask, marks } = run;
+    let ProcessRun { command, env, cwd, log, stop, umask, marks, confines } = run;
     let program = command.first().cloned().unwrap_or_default();
     let values = marks.iter().filter_map(|name| Some(format!("{name}={}", env.get(name)?)));
     let values: Vec<String> = values.collect();
     let stop_signal = stop.signal;
     let grace_ms = u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX);
     let build = |run| {
-        let start = Start { run, command, env, cwd, log, stop_signal, grace_ms, umask, marks };
+        let start =
+            Start { run, command, env, cwd, log, stop_signal, grace_ms, umask, marks, confines };
         ToKeeper::Start(Box::new(start))
     };
     let Waits { run, started, exited } = link.begin(&program, values, build)?;

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, FlockOperation};
 
 use crate::protocol::exit::StartError;
+use crate::runtimes::keeper::cgroup::Home;
 use crate::runtimes::keeper::control::{Control, eprint};
 use crate::runtimes::keeper::logs::Logs;
 use crate::runtimes::keeper::proc::monotonic;
@@ -64,14 +65,26 @@ fn set_up(arguments: impl Iterator<Item = OsString>) -> Result<Option<Keeper>, S
         Ok(Some((lock, signals))) => {
             // After the signals were blocked, so that its thread has them blocked, too.
             let logs = Logs::new().map_err(|error| format!("no thread: {error}"))?;
+            let home = find_home(&lock_file);
             control.send(&FromKeeper::Hello { version: VERSION, pid: std::process::id() });
             let runs = Runs::new();
-            Ok(Some(Keeper { control, signals, runs, logs, leaving: None, _lock: lock }))
+            Ok(Some(Keeper { control, signals, runs, logs, home, leaving: None, _lock: lock }))
         }
         Err(message) => {
             eprint(&message);
             control.send(&FromKeeper::Refused { message });
             Ok(None)
+        }
+    }
+}
+
+/// The home of control groups; without one runs are held by group, session and subreaper.
+fn find_home(lock_file: &Path) -> Option<Home> {
+    match Home::find(lock_file.parent().unwrap_or(Path::new("/"))) {
+        Ok(home) => Some(home),
+        Err(message) => {
+            eprint(&format!("no control groups: {message}"));
+            None
         }
     }
 }
@@ -162,6 +175,7 @@ struct Keeper {
     signals: OwnedFd,
     runs: Runs,
     logs: Logs,
+    home: Option<Home>,
     /// Since when it is on its way out.
     leaving: Option<Duration>,
     _lock: File,
@@ -258,14 +272,14 @@ impl Keeper {
         };
         let begun = match refusal {
             Some(message) => Err(StartError::Refused { message }),
-            None => spawn::start(start),
+            None => spawn::start(start, self.home.as_ref()),
         };
         match begun {
             Ok(begun) => {
-                self.runs.add(start, begun);
-                self.logs.add(&start.log, monotonic());
                 let pid = u32::try_from(begun.pid).unwrap_or_default();
                 let start_time = begun.start_time;
+                self.runs.add(start, begun);
+                self.logs.add(&start.log, monotonic());
                 self.control.send(&FromKeeper::Started { run, pid, start_time });
             }
             Err(error) => self.control.send(&FromKeeper::StartFailed { run, error }),

@@ -9,7 +9,7 @@
 //! a *stray* is a descendant that left the run's process group and was re-parented to the keeper.
 //!
 //! Inside the keeper: `helper` (start-up and event loop), `runs` (who lives, who ended), `spawn`,
-//! `logs` (rotation), `control` (the socket), `sys` (the only unsafe code). Inside the daemon:
+//! `cgroup` (control groups), `logs` (rotation), `control` (the socket), `sys` (the only unsafe code). Inside the daemon:
 //! `client` (launch and life), `link` (the two I/O threads), `handle` (one run), `service` (the
 //! keeper as a child of the tree), `loss` (what is done when a keeper was killed). `wire` and
 //! `proc` serve both.
@@ -20,6 +20,8 @@
 //!   strays that left both, as long as they keep the environment entries named in
 //!   [`ProcessRun::marks`]. A process that leaves group and session, is orphaned, and clears its
 //!   environment lives until the keeper ends.
+//! - Where control groups of version 2 can be used, each run has one (`cgroup`), and nothing but a
+//!   process that may change groups, as root's may, leaves it.
 //! - When the daemon dies, by whatever means, the keeper ends all runs within 7 s and exits; the
 //!   next keeper waits for that. Adoption of living runs by the next daemon is not built yet: the
 //!   wire is versioned for it.
@@ -28,6 +30,7 @@
 //!   and the daemon kills what is left of their sessions.
 //! - A program on a file system that hangs blocks the keeper during its `exec`.
 
+pub(crate) mod cgroup;
 mod client;
 mod control;
 mod handle;
@@ -48,7 +51,7 @@ use std::process::ExitCode;
 pub use crate::runtimes::keeper::client::{Keeper, KeeperError, KeeperLife, KeeperOptions};
 pub use crate::runtimes::keeper::handle::{ProcessHandle, ProcessRun};
 pub use crate::runtimes::keeper::service::{KeeperService, KeeperSlot};
-pub use crate::runtimes::keeper::wire::{LogSettings, VERSION};
+pub use crate::runtimes::keeper::wire::{Confines, Hold, Identity, LogSettings, VERSION};
 
 /// The hidden subcommand of the same binary.
 pub const SUBCOMMAND: &str = "keeper";

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::protocol::exit::ChildExit;
 use crate::protocol::spec::SignalName;
+use crate::runtimes::keeper::cgroup::Group;
 use crate::runtimes::keeper::spawn::Begun;
 use crate::runtimes::keeper::wire::{RunId, Start};
 use crate::runtimes::keeper::{proc, sys};
@@ -47,6 +48,7 @@ struct Run {
     grace: Duration,
     marks: Vec<String>,
     log_file: std::path::PathBuf,
+    group: Option<Group>,
     phase: Phase,
 }
 
@@ -115,6 +117,7 @@ impl Runs {
             grace: Duration::from_millis(start.grace_ms),
             marks: marks.collect(),
             log_file: start.log.file.clone(),
+            group: begun.group,
             phase: Phase::Running,
         };
         self.by_main.insert(begun.pid, start.run);
@@ -147,6 +150,9 @@ impl Runs {
             Phase::Killed | Phase::Clearing { .. } => return,
         }
         let main = run.main;
+        if let Some(group) = &run.group {
+            group.kill();
+        }
         // Those first that can be found only while their parents live.
         let descendants = proc::descendants(main);
         signal_group(main, Signal::KILL);
@@ -184,8 +190,15 @@ impl Runs {
             self.strays.remove(&raw);
             self.seen.remove(&raw);
             let Some(run) = id.and_then(|id| self.runs.get_mut(&id)) else { continue };
+            let group = run.group.as_ref();
+            if let Some(group) = group.filter(|group| group.is_populated()) {
+                group.kill();
+            }
             let exit = match status {
-                Ok(Some((_, status))) => exit(status),
+                Ok(Some((_, status))) => match group {
+                    Some(group) => group.exit(exit(status)),
+                    None => exit(status),
+                },
                 Ok(None) | Err(_) => {
                     ChildExit::Lost { message: "its status could not be read".to_owned() }
                 }
@@ -225,7 +238,9 @@ impl Runs {
                 Owner::Unknown { .. } => true,
                 Owner::Nobody => false,
             };
-            let left = strays.values().filter(of_it).count();
+            let strays = strays.values().filter(of_it).count();
+            let left =
+                strays.max(run.group.as_ref().map_or(0, |group| group.is_populated().into()));
             if left > 0 && now < *since + CLEAR_MAX {
                 return true;
             }

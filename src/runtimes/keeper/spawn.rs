@@ -5,33 +5,39 @@
 //! errors of the directory, of the program and of the `exec` cannot be mistaken for each other,
 //! and a relative program is looked up where the child would.
 
+use std::ffi::CString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{Access, Mode};
 use rustix::io::Errno;
+use rustix::process::Resource;
 
 use crate::protocol::exit::StartError;
+use crate::runtimes::keeper::cgroup::{Group, Home};
 use crate::runtimes::keeper::control::eprint;
-use crate::runtimes::keeper::wire::Start;
-use crate::runtimes::keeper::{proc, sys};
+use crate::runtimes::keeper::proc;
+use crate::runtimes::keeper::sys::{self, Birth, Step, Texts};
+use crate::runtimes::keeper::wire::{Confines, Hold, Start};
 
 /// Where programs are searched when the child's environment has no PATH; as the C library does.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
 /// A process that executes the program it was started for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Begun {
     pub(super) pid: i32,
     pub(super) start_time: u64,
+    /// Control group that it was born into, if it has one.
+    pub(super) group: Option<Group>,
 }
 
 /// Forks and executes; returns once the `exec` succeeded.
-pub(super) fn start(start: &Start) -> Result<Begun, StartError> {
+pub(super) fn start(start: &Start, home: Option<&Home>) -> Result<Begun, StartError> {
     let (program, arguments) = start
         .command
         .split_first()
@@ -47,7 +53,7 @@ pub(super) fn start(start: &Start) -> Result<Begun, StartError> {
     }
     rustix::process::chdir(&start.cwd)
         .map_err(|errno| bad_directory(&start.cwd, &io::Error::from(errno).to_string()))?;
-    let begun = start_here(start, program, arguments, log);
+    let begun = start_here(start, home, program, arguments, log);
     if let Err(errno) = rustix::process::chdir("/") {
         // Harmless but for a file system that cannot be unmounted; the next start enters its own.
         eprint(&format!("cannot go back to the root directory: {errno}"));
@@ -57,29 +63,73 @@ pub(super) fn start(start: &Start) -> Result<Begun, StartError> {
 
 fn start_here(
     start: &Start,
+    home: Option<&Home>,
     program: &str,
     arguments: &[String],
     log: File,
 ) -> Result<Begun, StartError> {
     let path = find(program, start.env.get("PATH").map_or(PATH_DEFAULT, String::as_str))?;
-    let log_again =
-        log.try_clone().map_err(|error| system(program, &format!("no file left: {error}")))?;
-    #[expect(clippy::disallowed_methods, reason = "this is the place where children are started")]
-    let mut command = Command::new(&path);
-    command
-        .arg0(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&start.env)
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(log))
-        .stderr(Stdio::from(log_again));
-    sys::prepare_child(&mut command, start.umask.map(Mode::from_raw_mode));
-    let child = command.spawn().map_err(|error| exec_error(program, &path, &error))?;
-    let pid = i32::try_from(child.id()).unwrap_or_default();
+    let no_file = |error: io::Error| system(program, &format!("no file left: {error}"));
+    let null = File::open("/dev/null").map_err(no_file)?;
+    let nul = |_| system(program, "an argument or the environment contains a NUL byte");
+    let texts = |texts: Vec<Vec<u8>>| -> Result<Texts, StartError> {
+        let texts: Result<_, _> = texts.into_iter().map(CString::new).collect();
+        Ok(Texts::new(texts.map_err(nul)?))
+    };
+    let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
+    let entries = start.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    let confines = &start.confines;
+    let birth = Birth {
+        program: &CString::new(path.as_os_str().as_bytes()).map_err(nul)?,
+        arguments: &texts(words.map(|word| word.as_bytes().to_vec()).collect())?,
+        environment: &texts(entries.collect())?,
+        files: [null.as_fd(), log.as_fd(), log.as_fd()],
+        group: None,
+        limits: &limits(confines),
+        identity: confines.identity.as_ref(),
+        privileges: confines.privileges,
+        umask: start.umask.map(Mode::from_raw_mode),
+    };
+    let (pid, group) = match grouped(&birth, home, confines) {
+        Some(born) => born,
+        None => sys::give_birth(&birth).map(|pid| (pid, None)),
+    }
+    .map_err(|(step, error)| failure(step, &error, program, &path, confines))?;
+    let pid = pid.as_raw_nonzero().get();
     // The child is not reaped yet, so its entry is there even if it has ended already.
     let start_time = proc::stat(pid).map_or(0, |stat| stat.start_time);
-    Ok(Begun { pid, start_time })
+    Ok(Begun { pid, start_time, group })
+}
+
+type Born = Result<(rustix::process::Pid, Option<Group>), (Step, io::Error)>;
+
+/// Begins the process in a control group of its own; `None` when that cannot be.
+fn grouped(birth: &Birth<'_>, home: Option<&Home>, confines: &Confines) -> Option<Born> {
+    let home = home.filter(|_| confines.hold == Hold::Strongest)?;
+    let made = home.group(confines).and_then(|group| Ok((group.folder()?, group)));
+    let (folder, group) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            eprint(&format!("no control group for {}: {error}", confines.name));
+            return None;
+        }
+    };
+    let birth = Birth { group: Some(folder.as_fd()), ..*birth };
+    match sys::give_birth(&birth) {
+        Ok(pid) => Some(Ok((pid, Some(group)))),
+        Err((Step::Group, error)) => {
+            eprint(&format!("no process can begin in the group of {}: {error}", confines.name));
+            None
+        }
+        Err(failed) => Some(Err(failed)),
+    }
+}
+
+/// Limits that each process has for itself. The number of processes is none of them: the kernel
+/// counts that one over all processes of the user, other agents' and the daemon's among them.
+fn limits(confines: &Confines) -> Vec<(Resource, u64)> {
+    let limits = [(Resource::Nofile, confines.open_files), (Resource::Core, confines.core_bytes)];
+    limits.into_iter().filter_map(|(resource, bound)| Some((resource, bound?))).collect()
 }
 
 fn check_environment(program: &str, start: &Start) -> Result<(), StartError> {
@@ -159,7 +209,44 @@ fn probe(path: &Path) -> Probe {
     }
 }
 
-/// Says what a failed fork or `exec` means, for a program that was just seen to be there.
+/// Says what a failed birth means.
+fn failure(
+    step: Step,
+    error: &io::Error,
+    program: &str,
+    path: &Path,
+    confines: &Confines,
+) -> StartError {
+    match step {
+        Step::Exec => exec_error(program, path, error),
+        Step::Fork => system(program, &format!("no process could be made: {error}")),
+        Step::Group => system(program, &format!("no process in its control group: {error}")),
+        Step::Prepare => system(program, &format!("its process could not be prepared: {error}")),
+        Step::Privileges => system(program, &format!("no_new_privs cannot be set: {error}")),
+        Step::Limit(place) => {
+            let limits = limits(confines);
+            let (name, bound) = match limits.get(usize::from(place)) {
+                Some((Resource::Nofile, bound)) => ("open_files", *bound),
+                Some((_, bound)) => ("core_size", *bound),
+                None => ("a limit", 0),
+            };
+            let message = format!(
+                "{name} cannot be set to {bound}: {error}; only root goes beyond the limit that the \
+                 daemon has itself (`ulimit -H`), and nobody beyond the kernel's (fs.nr_open)"
+            );
+            system(program, &message)
+        }
+        Step::Identity => {
+            let ids = confines.identity.as_ref().map_or(String::new(), |identity| {
+                format!(" (user {}, group {})", identity.uid, identity.gid)
+            });
+            let message = format!("its user or groups{ids} cannot be taken: {error}; needs root");
+            system(program, &message)
+        }
+    }
+}
+
+/// Says what a failed `exec` means, for a program that was just seen to be there.
 fn exec_error(program: &str, path: &Path, error: &io::Error) -> StartError {
     match Errno::from_io_error(error) {
         Some(Errno::ACCESS) => StartError::NotExecutable { program: program.to_owned() },

@@ -2,16 +2,19 @@
 //!
 //! Not for anything that rustix or std can do.
 
-#![expect(unsafe_code, reason = "signalfd, waitid with pid, close_range and pre_exec need it")]
+#![expect(unsafe_code, reason = "signalfd, waitid with pid, close_range, clone3 and exec need it")]
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::fs::Mode;
-use rustix::process::{Pid, Signal};
+use rustix::io::Errno;
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, WaitOptions};
+
+use crate::protocol::care::Privileges;
+use crate::runtimes::keeper::wire::Identity;
 
 /// Closes all files above standard error that were inherited.
 ///
@@ -59,26 +62,223 @@ pub(super) fn peek_ended() -> Option<Pid> {
     Pid::from_raw(pid)
 }
 
-/// What is done between fork and exec: own session and group, default signals, an end with the
-/// keeper, the file mode mask.
-pub(super) fn prepare_child(command: &mut Command, umask: Option<Mode>) {
+/// What a process is born with. All of it is made before the fork: after it nothing may allocate.
+pub(super) struct Birth<'a> {
+    /// Path of the program.
+    pub(super) program: &'a CStr,
+    pub(super) arguments: &'a Texts,
+    pub(super) environment: &'a Texts,
+    /// Standard input, output and error; all of them above 2.
+    pub(super) files: [BorrowedFd<'a>; 3],
+    /// Control group that it is born into.
+    pub(super) group: Option<BorrowedFd<'a>>,
+    /// Soft and hard limit alike.
+    pub(super) limits: &'a [(Resource, u64)],
+    pub(super) identity: Option<&'a Identity>,
+    pub(super) privileges: Privileges,
+    pub(super) umask: Option<Mode>,
+}
+
+/// Texts as `execve` takes them.
+pub(super) struct Texts {
+    /// Ends with a null. Points into `_owned`, whose texts do not move.
+    pointers: Vec<*const libc::c_char>,
+    _owned: Vec<CString>,
+}
+
+impl Texts {
+    pub(super) fn new(owned: Vec<CString>) -> Self {
+        let pointers = owned.iter().map(|text| text.as_ptr());
+        let pointers = pointers.chain([std::ptr::null()]).collect();
+        Self { pointers, _owned: owned }
+    }
+}
+
+/// At which step a birth failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// No process came to be.
+    Fork,
+    /// No process came to be, because of its control group.
+    Group,
+    /// Session, signals, files.
+    Prepare,
+    /// A limit; its place in the list.
+    Limit(u8),
+    /// User and groups.
+    Identity,
+    /// `no_new_privs`.
+    Privileges,
+    /// The program.
+    Exec,
+}
+
+/// Number of a step on the way from the child to the keeper: limits from 0, the others from here.
+const STEP_BASE: u8 = 200;
+
+impl Step {
+    fn number(self) -> u8 {
+        match self {
+            Self::Limit(place) => place,
+            Self::Fork => STEP_BASE,
+            Self::Group => STEP_BASE + 1,
+            Self::Prepare => STEP_BASE + 2,
+            Self::Identity => STEP_BASE + 3,
+            Self::Privileges => STEP_BASE + 4,
+            Self::Exec => STEP_BASE + 5,
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
+        let others = [Self::Fork, Self::Group, Self::Prepare, Self::Identity, Self::Privileges];
+        let found = others.into_iter().find(|step| step.number() == number);
+        found.unwrap_or(if number < STEP_BASE { Self::Limit(number) } else { Self::Exec })
+    }
+}
+
+/// Begins a process; returns once its program executes. Nothing is left of one that fails.
+pub(super) fn give_birth(birth: &Birth<'_>) -> Result<Pid, (Step, io::Error)> {
     let keeper = rustix::process::getpid();
-    let prepare = move || {
-        rustix::process::setsid()?;
-        reset_signals()?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(keeper) {
-            // The keeper died before the line above: nobody would ever end this process.
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (told, tells) = pipe.map_err(|errno| (Step::Fork, errno.into()))?;
+    let pid = fork(birth.group, || {
+        let (step, errno) = become_program(birth, keeper);
+        let [a, b, c, d] = errno.raw_os_error().to_ne_bytes();
+        // Nobody is left to be told if this fails.
+        rustix::io::write(&tells, &[step.number(), a, b, c, d]).ok();
+    })?;
+    drop(tells);
+    let mut answer = [0; 5];
+    let length = loop {
+        match rustix::io::read(&told, &mut answer) {
+            Err(Errno::INTR) => {}
+            read => break read.unwrap_or(0),
         }
-        if let Some(umask) = umask {
-            rustix::process::umask(umask);
-        }
-        Ok(())
     };
-    // SAFETY: the closure makes async-signal-safe system calls only, allocates nothing and takes no
-    // lock, so what the keeper's other thread did at the fork does not matter.
-    unsafe { command.pre_exec(prepare) };
+    let ([number, errno @ ..], 1..) = (answer, length) else { return Ok(pid) };
+    // It has ended, or does so now; its number was given to nobody.
+    rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
+    Err((Step::from_number(number), io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+}
+
+/// The kernel's `clone_args`; zero means not used.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    _pidfd_and_tids: [u64; 3],
+    exit_signal: u64,
+    _stack_tls_and_set_tid: [u64; 5],
+    cgroup: u64,
+}
+
+/// Forks, into a control group if one is given: by `clone3`, because moving a process into a group
+/// afterwards takes the kernel 10 ms. The child does `child` and exits.
+fn fork(group: Option<BorrowedFd<'_>>, child: impl FnOnce()) -> Result<Pid, (Step, io::Error)> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut arguments =
+        CloneArgs { exit_signal: libc::SIGCHLD.cast_unsigned().into(), ..CloneArgs::default() };
+    if let Some(group) = group {
+        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.cgroup = group.as_raw_fd().cast_unsigned().into();
+    }
+    // SAFETY: without CLONE_VM this is a fork. The structure is as long as it says. The child goes on
+    // in a copy of this thread alone; it makes async-signal-safe system calls only, allocates nothing
+    // and takes no lock, so what the keeper's other thread did at the fork does not matter, nor that
+    // the C library was not told of the fork. `fork` is for kernels and filters without clone3.
+    let pid = unsafe {
+        let size = size_of::<CloneArgs>();
+        match libc::syscall(libc::SYS_clone3, &raw const arguments, size) {
+            -1 if group.is_none() => libc::fork().into(),
+            pid => pid,
+        }
+    };
+    if pid == 0 {
+        child();
+        // SAFETY: ends this process at once and runs nothing of the keeper's.
+        unsafe { libc::_exit(127) };
+    }
+    i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| {
+        let error = io::Error::last_os_error();
+        // Too little memory or too many processes is not for want of a group.
+        let common = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+        (if group.is_some() && !common { Step::Group } else { Step::Fork }, error)
+    })
+}
+
+/// What is done between fork and exec; returns only when something fails.
+fn become_program(birth: &Birth<'_>, keeper: Pid) -> (Step, Errno) {
+    match prepare(birth, keeper) {
+        Err(failed) => failed,
+        Ok(()) => {
+            // SAFETY: the program is a C string, both lists end with a null and point to C strings.
+            unsafe {
+                let arguments = birth.arguments.pointers.as_ptr();
+                let environment = birth.environment.pointers.as_ptr();
+                libc::execve(birth.program.as_ptr(), arguments, environment);
+            }
+            (Step::Exec, last_errno())
+        }
+    }
+}
+
+/// Own session and group, default signals, standard files, limits, then the user, which may not do
+/// the former any more, and the end with the keeper, which a change of user takes back.
+fn prepare(birth: &Birth<'_>, keeper: Pid) -> Result<(), (Step, Errno)> {
+    let at = |step: Step| move |errno: Errno| (step, errno);
+    rustix::process::setsid().map_err(at(Step::Prepare))?;
+    reset_signals().map_err(|error| (Step::Prepare, errno_of(&error)))?;
+    for (number, file) in (0..).zip(birth.files) {
+        // SAFETY: dup2 takes plain numbers; standard files have no owner in this process.
+        if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 {
+            return Err((Step::Prepare, last_errno()));
+        }
+    }
+    for (place, (resource, bound)) in (0..).zip(birth.limits) {
+        let limit = Rlimit { current: Some(*bound), maximum: Some(*bound) };
+        rustix::process::setrlimit(*resource, limit).map_err(at(Step::Limit(place)))?;
+    }
+    if let Some(identity) = birth.identity {
+        take_identity(identity).map_err(at(Step::Identity))?;
+    }
+    if birth.privileges == Privileges::NoNew {
+        rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
+    }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(at(Step::Prepare))?;
+    if rustix::process::getppid() != Some(keeper) {
+        // The keeper died before the line above: nobody would ever end this process.
+        return Err((Step::Prepare, Errno::SRCH));
+    }
+    if let Some(umask) = birth.umask {
+        rustix::process::umask(umask);
+    }
+    Ok(())
+}
+
+/// Groups first, user last: each step takes away the right to the ones before it.
+fn take_identity(identity: &Identity) -> Result<(), Errno> {
+    let gid = Gid::from_raw(identity.gid);
+    let uid = Uid::from_raw(identity.uid);
+    // SAFETY: the list is as long as it says. By the bare call, for this thread, which is the only
+    // one: the C library's would want to tell threads that were not forked.
+    let set = unsafe {
+        let groups = &identity.groups;
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
+    };
+    if set < 0 {
+        return Err(last_errno());
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
+fn last_errno() -> Errno {
+    errno_of(&io::Error::last_os_error())
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// Default dispositions for all signals, then an empty mask, in this order.

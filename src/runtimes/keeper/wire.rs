@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::care::Privileges;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::spec::SignalName;
 
@@ -94,6 +95,56 @@ pub(super) struct Start {
     pub(super) umask: Option<u32>,
     /// Names of environment entries that together are this run's alone.
     pub(super) marks: Vec<String>,
+    /// What its processes may use, and who they are.
+    #[serde(default)]
+    pub(super) confines: Confines,
+}
+
+/// What the processes of a run may use, and who they are. `None` sets no limit.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Confines {
+    /// What its control group is named after, for people; need not be unique.
+    pub name: String,
+    /// What is to hold the processes together.
+    pub hold: Hold,
+    /// Memory of all its processes together in bytes; needs a control group with that controller.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads together; needs a control group with that controller.
+    pub pids: Option<u32>,
+    /// Share of the processor under contention, 1 to 10,000; needs a control group with that
+    /// controller.
+    pub cpu_weight: Option<u32>,
+    /// Open files of each process.
+    pub open_files: Option<u64>,
+    /// Size of a core file in bytes.
+    pub core_bytes: Option<u64>,
+    /// Whether set-user-id programs still give privileges.
+    pub privileges: Privileges,
+    /// Who the processes are; the keeper's own user if none.
+    pub identity: Option<Identity>,
+}
+
+/// What is to hold the processes of a run together.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// The strongest that is there: a control group of its own if possible.
+    #[default]
+    Strongest,
+    /// The keeper as their reaper, even where a control group is possible.
+    Subreaper,
+}
+
+/// User and groups of a process.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Main group.
+    pub gid: u32,
+    /// Further groups, the only ones besides.
+    pub groups: Vec<u32>,
 }
 
 /// Where output goes and how much of it is kept.

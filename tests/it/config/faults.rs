@@ -254,6 +254,40 @@ fn a_probe_asks_in_exactly_one_way() {
 }
 
 #[test]
+fn limits_are_checked() {
+    after_worker(
+        "[agent_types.w.limits]\npids = 0\ncpu_weight = 20000\nopen_files = 1\ncore_size = \"1.5GiB\"\n\
+         output_size = \"0\"\nrun_time = \"10ms\"\nno_new_privs = \"yes\"\nuser = \"\"\nmemory = 1\n",
+        &[
+            "a.toml:4:8: agent_types.w.limits.pids: out of range (value 0; allowed 1..=4194304)",
+            "a.toml:5:14: agent_types.w.limits.cpu_weight: out of range (value 20000; allowed 1..=10000)",
+            "a.toml:6:14: agent_types.w.limits.open_files: out of range (value 1; allowed 16..=1073741816)",
+            "a.toml:7:13: agent_types.w.limits.core_size: not a size; write it like \"64MiB\", \"10GB\" or as a number of bytes (value \"1.5GiB\"; allowed 0B..=1024TiB)",
+            "a.toml:8:15: agent_types.w.limits.output_size: out of range (value \"0\"; allowed 1B..=1024TiB)",
+            "a.toml:9:12: agent_types.w.limits.run_time: out of range (value \"10ms\"; allowed 1s..=365d)",
+            "a.toml:10:16: agent_types.w.limits.no_new_privs: must be true or false (value \"yes\"; allowed true, false)",
+            "a.toml:11:8: agent_types.w.limits.user: must be a text in quotes (value \"\"; allowed 1..=64 characters)",
+            "a.toml:12:1: agent_types.w.limits.memory: unknown key (allowed core_size, cpu_weight, group, no_new_privs, open_files, output_size, pids, run_time, user)",
+        ],
+    );
+    after_worker(
+        "[agent_types.w.limits]\nuser = \"no-such-user\"\n",
+        &[
+            "a.toml:4:8: agent_types.w.limits.user: no user \"no-such-user\" on this machine; create it, or give the number of one",
+        ],
+    );
+    after_worker(
+        "[agent_types.w.limits]\nuser = \"root\"\ngroup = \"no-such-group\"\n",
+        &[
+            "a.toml:5:9: agent_types.w.limits.group: no group \"no-such-group\" on this machine; create it, or give the number of one",
+        ],
+    );
+    Bench::file("[agent_types.r]\nruntime = \"remote\"\n[agent_types.r.limits]\npids = 5\n").faults(&[
+        "a.toml:3:16: agent_types.r.limits: limits hold processes, and a remote agent is started elsewhere; remove them",
+    ]);
+}
+
+#[test]
 fn settings_of_the_daemon_are_checked() {
     Bench::file("[provost]\nhttp = \"8080\"\nsubject_prefix = \"a..b\"\n").faults(&[
         "a.toml:2:8: provost.http: is no address to listen on (value \"8080\"; allowed address:port such as 127.0.0.1:0, or off)",

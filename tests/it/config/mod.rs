@@ -3,10 +3,12 @@
 
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+mod breaker;
 mod faults;
 mod garbage;
 mod hcl;
 mod layers;
+mod rules;
 mod shipped;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,10 @@
 
 mod crash;
 mod doors;
+mod limits;
 mod outage;
+mod permission;
+mod rules;
 
 use async_nats::jetstream::stream::Stream;
 use serde_json::Value;

@@ -131,7 +131,7 @@ async fn many_runs_that_end_at_once_are_all_told() {
     }
 }
 
-fn spec(bench: &Bench, script: &str) -> AgentSpec {
+pub(super) fn spec(bench: &Bench, script: &str) -> AgentSpec {
     AgentSpec {
         agent_id: "0190d3a0-0000-7000-8000-000000000001".parse().unwrap(),
         name: "w1".parse().unwrap(),
@@ -199,24 +199,4 @@ async fn an_agent_finds_the_environment_of_the_contract() {
         PROVOST_AGENT_ID=0190d3a0-0000-7000-8000-000000000001\nPROVOST_AGENT_NAME=w1\n\
         PROVOST_GENERATION=7\nPROVOST_PROTOCOL=1\nPYTHONUNBUFFERED=1\n";
     assert_eq!(fs::read_to_string(&settings.log.file).unwrap(), expected);
-}
-
-#[tokio::test]
-async fn an_agent_is_measured_while_it_runs_and_not_after() {
-    let bench = Bench::new().await;
-    let (mut running, _) = agent(&bench, "exec 9</dev/null; while :; do :; done").await;
-    let mut cpu = None;
-    until("it used a processor", || {
-        let measured = running.measure();
-        assert!(measured.memory_mb.is_some_and(|mb| mb < 1_000.0), "{measured:?}");
-        assert_eq!(measured.error_rate, None);
-        cpu = measured.cpu_usage;
-        cpu.is_some_and(|cores| cores > 0.0)
-            && measured.open_files == Some(4)
-            && measured.memory_mb > Some(0.5)
-    })
-    .await;
-    running.kill();
-    running.exited().await;
-    assert_eq!(running.measure(), Default::default());
 }

@@ -3,13 +3,16 @@
 //! This file holds what its parts share: a keeper in a folder of its own, and a look at the
 //! processes that carry a run's mark.
 
+mod contain;
 mod ends;
 mod life;
+mod limits;
 mod output;
 mod starts;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,6 +91,11 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
 
 fn lives(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// Says why a test proves nothing on this machine.
+fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {

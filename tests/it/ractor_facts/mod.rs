@@ -7,6 +7,7 @@
 //! what it is told and tells when its state is dropped.
 
 mod cast;
+mod runs;
 
 use std::sync::Mutex;
 use std::sync::mpsc;

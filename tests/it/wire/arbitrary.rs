@@ -2,6 +2,7 @@
 //!
 //! Numbers with a fraction are multiples of 1/64: JSON text carries them exactly.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
         any::<bool>().prop_map(Input::Flag),
         any::<String>().prop_map(Input::Word),
     ];
-    btree_map("[a-z_]{1,12}", input, 0..5).prop_map(Inputs)
+    btree_map("[a-z_]{1,12}".prop_map(Cow::Owned), input, 0..5).prop_map(Inputs)
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
@@ -72,12 +73,13 @@ fn rule() -> impl Strategy<Value = Rule> {
     let restart = select(vec![RestartType::Permanent, RestartType::Transient]);
     let numbers = (option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u64>()));
     let words = (option::of(strategy), option::of(restart), option::of(exceeded));
-    (words, numbers, option::of(any::<u64>()), option::of(any::<String>())).prop_map(
+    let origins = (option::of(any::<String>()), option::of(any::<String>()));
+    (words, numbers, option::of(any::<u64>()), origins).prop_map(
         |(
             (strategy, restart, on_exceeded),
             (intensity, period_ms, open_for_ms),
             stable,
-            origin,
+            (origin, exit_rule),
         )| {
             Rule {
                 strategy,
@@ -88,6 +90,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 open_for_ms,
                 stable_after_ms: stable,
                 origin,
+                exit_rule,
             }
         },
     )

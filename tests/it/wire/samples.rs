@@ -55,6 +55,7 @@ pub(super) fn decision() -> DecisionRecord {
             open_for_ms: Some(30_000),
             stable_after_ms: Some(10_000),
             origin: Some("provost.toml:12".to_owned()),
+            exit_rule: None,
         },
         cause: Some("0192f3c1-0000-7000-8000-0000000000aa".parse().unwrap()),
         next: NextAction { action: NextKind::Restart, in_ms: 200 },
@@ -267,6 +268,7 @@ pub(super) fn agent_status() -> AgentStatus {
         next: Some(NextAction { action: NextKind::Restart, in_ms: 200 }),
         labels: map([("team", "blue".to_owned())]),
         containment: None,
+        limits: BTreeMap::new(),
     }
 }
 

@@ -156,7 +156,7 @@ fn generations_go_on_after_deletion_and_in_the_next_life() {
     desk.stops("a");
     desk.call(Call::DeleteChild("a".parse().unwrap()));
     check(desk.call(Call::StartChild(child("a"))), &["start a 2"]);
-    let generations: Generations = desk.machine.generations().clone();
+    let generations: Generations = desk.machine.generations();
     let next = Supervisor::new(desk.machine.spec().clone(), vec![child("a")]).unwrap();
     let mut next = next.with_generations(generations).with_pace(Pace::OneAtATime);
     let seen = next.on_input(desk.now, Input::Init, 0.0);

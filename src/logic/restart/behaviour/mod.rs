@@ -3,6 +3,8 @@
 
 mod calls;
 mod failures;
+mod peers;
+mod rules;
 
 use std::time::{Duration, Instant};
 

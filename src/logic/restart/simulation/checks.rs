@@ -108,13 +108,24 @@ impl Sim {
             Note::ChildTerminated { child, record, .. }
             | Note::StartFailed { child, record, .. } => {
                 self.check_limit(child, record);
+                self.check_stop_by_rule(child, record);
             }
             Note::Recovered { since, attempts, .. } => {
                 assert!(*since <= self.now && 0 < *attempts, "{note:?}, seed {}", self.seed);
             }
-            Note::ChildFinished { .. } | Note::ShutdownError { .. } | Note::GroupRestart { .. } => {
-            }
+            Note::ChildFinished { child, record, .. } => self.check_stop_by_rule(child, record),
+            Note::ShutdownError { .. } | Note::GroupRestart { .. } => {}
             Note::GivingUp { .. } => self.ending = true,
+        }
+    }
+
+    /// What a rule stopped is started by calls alone. Without a circuit OTP's rules hold, and its
+    /// group brings it back.
+    fn check_stop_by_rule(&mut self, child: &ChildName, record: &DecisionRecord) {
+        let stopped = record.reason == Reason::ExitRule && record.next.action == NextKind::None;
+        let view = self.machine.child(child);
+        if stopped && view.is_some_and(|view| view.spec.policy.circuit.is_some()) {
+            self.bar(child.clone());
         }
     }
 

@@ -18,7 +18,7 @@ use crate::logic::restart::{
     Action, Call, CallId, ChildView, Input, Pace, StartOutcome, Supervisor,
 };
 use crate::protocol::command::CircuitSet;
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::protocol::exit::{ChildExit, ExitAction, ExitClass, Judged, StartError};
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::{AutoShutdown, ChildSpec, Limit, Strategy, SupervisorSpec};
 
@@ -155,7 +155,7 @@ impl Sim {
         self.calm = Calm::Calm;
         self.call(Call::Resume);
         for child in self.machine.children() {
-            let (child, generation) = (child.spec.name, child.generation);
+            let (child, generation) = (child.spec.name.clone(), child.generation);
             self.feed(Input::Health { child, generation, healthy: true });
         }
         self.pass(self.origin + Duration::from_secs(7200));
@@ -297,8 +297,23 @@ impl Sim {
             1 => ChildExit::Throttled { after_ms: self.rng.u64(..20_000) },
             2 => ChildExit::Lost { message: "no trace".into() },
             3 => ChildExit::Signaled { signal: 9 },
+            4 | 5 => self.judged_exit(),
             _ => ChildExit::Exited { code: 1 },
         }
+    }
+
+    fn judged_exit(&mut self) -> ChildExit {
+        let action = match self.rng.u8(..12) {
+            0..3 => ExitAction::Restart,
+            3..6 => ExitAction::RestartGroup,
+            6..8 => ExitAction::Park { after_ms: self.rng.u64(..20_000) },
+            8..10 => ExitAction::Quarantine,
+            10 => ExitAction::Stop,
+            _ => ExitAction::Escalate,
+        };
+        let class = [ExitClass::Crash, ExitClass::Crash, ExitClass::Ok][self.rng.usize(..3)];
+        let judged = Judged { class, action, reason: "drawn".into(), rule: None };
+        ChildExit::Judged { exit: Box::new(ChildExit::Exited { code: 5 }), judged }
     }
 
     fn some_run(&mut self) -> Option<(ChildName, Run)> {

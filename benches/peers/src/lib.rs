@@ -1,0 +1,1 @@
+//! Peers of the project, measured beside it: see `src/bin`.

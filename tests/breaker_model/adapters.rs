@@ -1,0 +1,3 @@
+//! Stands where the library has its adapters.
+
+pub(crate) mod breaker;
