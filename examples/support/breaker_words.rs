@@ -123,10 +123,25 @@ impl Trace {
             "retry_after_ms": wait,
             "transitions": transitions,
         });
-        if let Some(fault) = &fault {
-            answer["error"] = Value::from(fault.as_str());
+        if let (Some(fault), Some(fields)) = (&fault, answer.as_object_mut()) {
+            fields.insert("error".to_owned(), Value::from(fault.as_str()));
         }
         (answer, fault)
+    }
+
+    /// Ends the call that has this id.
+    fn end(&mut self, id: &str, line: &Line, draw: f64) -> Result<(), String> {
+        let call = self.calls.get_mut(id).ok_or_else(|| format!("id {id:?} was never acquired"))?;
+        match call {
+            Call::Ended => return Err(format!("id {id:?} has already ended")),
+            Call::Rejected => self.machine.advance(line.at_ms, draw),
+            Call::UnderWay(_) => {
+                if let Call::UnderWay(grant) = std::mem::replace(call, Call::Ended) {
+                    self.machine.settle(line.at_ms, grant, line.outcome(), draw);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, line: &Line) -> Result<(bool, Option<u64>), String> {
@@ -151,17 +166,7 @@ impl Trace {
                 Ok((granted, wait))
             }
             Word::Settle | Word::Drop => {
-                match self.calls.get_mut(&id) {
-                    None => return Err(format!("id {id:?} was never acquired")),
-                    Some(Call::Ended) => return Err(format!("id {id:?} has already ended")),
-                    Some(Call::Rejected) => self.machine.advance(now, draw),
-                    Some(call) => {
-                        let call = std::mem::replace(call, Call::Ended);
-                        if let (Call::UnderWay(grant), outcome) = (call, line.outcome()) {
-                            self.machine.settle(now, grant, outcome, draw);
-                        }
-                    }
-                }
+                self.end(&id, line, draw)?;
                 self.now_ms = now;
                 Ok((false, None))
             }

@@ -133,7 +133,12 @@ impl Engine {
             Kind::ForcedOpen => {
                 return Some(Rejection { state: CircuitState::ForcedOpen, retry_after_ms: None });
             }
-            Kind::Open | Kind::HalfOpen | Kind::Closed | Kind::ForcedClosed | Kind::Disabled => {
+            Kind::Open
+            | Kind::HalfOpen
+            | Kind::Closed
+            | Kind::ForcedClosed
+            | Kind::Disabled
+            | Kind::Turning => {
                 return None;
             }
         };

@@ -1,5 +1,5 @@
-//! What `core` needs of the machine: atomics, a lock, stripes, chance. `tests/breaker_model` puts
-//! loom's in their place to try all interleavings.
+//! What the engine needs of the machine: atomics, a lock, stripes, chance; apart, so that a model
+//! checker's may stand in their place.
 
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;

@@ -252,7 +252,8 @@ mod tests {
     #[test]
     fn each_rule_out_of_bounds_is_named_with_its_value_and_bound() {
         let zero = Duration::ZERO;
-        let table: [(fn(&mut BreakerConfig), &str); 17] = [
+        type Change = fn(&mut BreakerConfig);
+        let table: [(Change, &str); 17] = [
             (|c| c.failure_threshold = Some(0), "failure_threshold is 0; must be 1 to 1000000"),
             (
                 |c| c.error_percent = Some(0.0),

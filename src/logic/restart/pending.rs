@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::logic::restart::child::{Child, Place, Retry};
+use crate::logic::restart::child::{Place, Retry};
 use crate::logic::restart::machine::{Starts, Supervisor, Turn};
 use crate::logic::restart::types::Phase;
 use crate::protocol::spec::Strategy;
@@ -63,9 +63,8 @@ impl Supervisor {
 
     /// Members that the supervisor's own start did not reach wait, too.
     pub(super) fn tie_created(&mut self, at: Instant) {
-        let created = |(_, child): &(&Place, &Box<Child>)| child.phase == Phase::Created;
-        let places: Vec<Place> =
-            self.children.iter().filter(created).map(|(place, _)| *place).collect();
+        let created = self.children.iter().filter(|(_, child)| child.phase == Phase::Created);
+        let places: Vec<Place> = created.map(|(place, _)| *place).collect();
         for place in places {
             self.tie(place, at);
         }

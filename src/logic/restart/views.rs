@@ -1,6 +1,5 @@
 //! What readers may ask a supervisor machine.
 
-use crate::logic::restart::child::Child;
 use crate::logic::restart::generations::Generations;
 use crate::logic::restart::machine::{Stage, Supervisor};
 use crate::logic::restart::types::ChildView;
@@ -41,8 +40,8 @@ impl Supervisor {
     /// Counts the children as OTP does.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let supervisor = |child: &&Box<Child>| child.spec.kind == ChildKind::Supervisor;
-        let supervisors = self.children.values().filter(supervisor).count();
+        let kinds = self.children.values().map(|child| child.spec.kind);
+        let supervisors = kinds.filter(|kind| *kind == ChildKind::Supervisor).count();
         let simple = self.spec.strategy == Strategy::SimpleOneForOne;
         Counts {
             specs: if simple { 1 } else { self.children.len() },

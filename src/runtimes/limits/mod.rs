@@ -321,10 +321,13 @@ impl RunningAgent for RunningLimited {
 
     fn exited(&mut self) -> BoxFuture<'_, ChildExit> {
         Box::pin(async move {
+            // Cancel safe: all that happens is in this state.
+            let mut news = self.news().await;
             loop {
-                // Cancel safe: all that happens is in this state.
-                let RunNews::Exited(exit) = self.news().await else { continue };
-                return exit;
+                match news {
+                    RunNews::Exited(exit) => return exit,
+                    RunNews::Health(_) => news = self.news().await,
+                }
             }
         })
     }

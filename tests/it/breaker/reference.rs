@@ -3,6 +3,8 @@
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test it breaker::reference` runs as many sequences.
 
+#![expect(clippy::excessive_nesting, reason = "threads and models are plainer in one piece")]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! The breaker under several threads at once.
 
+#![expect(clippy::excessive_nesting, reason = "threads and models are plainer in one piece")]
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread::scope;
@@ -149,9 +151,9 @@ fn half_open_admission_never_exceeds_permitted_calls_under_contention() {
                 std::thread::yield_now();
                 under_way.fetch_sub(1, Ordering::SeqCst);
                 if (number + turn) % 3 == 0 {
-                    drop(permit)
+                    drop(permit);
                 } else {
-                    permit.settle(Outcome::Ignored)
+                    permit.settle(Outcome::Ignored);
                 }
             }
         });

@@ -73,7 +73,7 @@ fn blocks_and_habits_of_hcl_give_the_same_settings_as_toml() {
     assert_eq!(api.kind, DownstreamKind::JsonRpc);
     assert_eq!(api.resilience.timeout, Duration::from_secs(10));
     assert_eq!(api.resilience.retry.max_attempts, 4);
-    assert_eq!(api.resilience.breaker.failure_threshold, 7);
+    assert_eq!(api.resilience.breaker.failure_threshold, Some(7));
     assert_eq!(api.resilience.breaker.open_for, Duration::from_secs(12));
     assert!(matches!(&api.auth, DownstreamAuth::Bearer(token) if token.reveal() == "t0p"));
     assert_eq!(api.origin.as_deref(), Some("a.hcl:19"));

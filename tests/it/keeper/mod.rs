@@ -95,7 +95,8 @@ fn lives(pid: u32) -> bool {
 
 /// Says why a test proves nothing on this machine.
 fn skipped(why: &str) {
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    let text = format!("skipped: {why}\n");
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {

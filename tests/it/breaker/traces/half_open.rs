@@ -201,8 +201,7 @@ fn generation_a_probe_of_an_earlier_trial_says_nothing_in_a_later_one() {
 fn a_dropped_permit_is_neither_success_nor_failure_and_frees_its_slot() {
     check(
         &two_failures(),
-        &format!(
-            "0 acquire a => + closed
+        "0 acquire a => + closed
              0 error a => closed
              0 acquire b => + closed
              0 drop b => closed
@@ -212,8 +211,7 @@ fn a_dropped_permit_is_neither_success_nor_failure_and_frees_its_slot() {
              1000 acquire q => half_open
              1001 drop p => half_open
              1001 acquire q => + half_open
-             1001 ok q => closed half_open>closed:trial_passed"
-        ),
+             1001 ok q => closed half_open>closed:trial_passed",
     );
 }
 

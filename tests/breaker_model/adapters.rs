@@ -1,3 +1,0 @@
-//! Stands where the library has its adapters.
-
-pub(crate) mod breaker;
