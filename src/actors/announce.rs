@@ -271,6 +271,13 @@ impl Announcer {
         }
     }
 
+    /// The child was stopped on request: what is told of it next is no part of its last outage.
+    pub(crate) fn outage_over(&mut self, child: &ChildName) {
+        if let Some(trail) = self.trails.get_mut(child) {
+            trail.outage = None;
+        }
+    }
+
     /// Tells an agent's trouble that is no failure of a run, such as an unclean stop.
     pub(crate) fn erred(&mut self, about: About<'_>, state: AgentState, error: String) {
         if about.agent.is_none() {

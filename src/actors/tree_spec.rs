@@ -54,7 +54,9 @@ impl TreeSpec {
 /// What happens to children that were added at run time when their supervisor is restarted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DynamicChildren {
-    /// They come back like the others.
+    /// They come back like the others: permanent and transient ones do, whoever described them. A
+    /// temporary child never has a second run: one that its supervisor took down with it stays
+    /// down, and is shown as terminated.
     #[default]
     Keep,
     /// They are forgotten and the supervisor begins with the children it was described with, those

@@ -183,20 +183,28 @@ impl Actor for Worker {
 /// Starts the run and stays with it until it has ended and nothing of it is left.
 async fn run_to_end(args: &WorkerArgs) -> RunEnd {
     let mut wish = Wish::None;
+    let mut begun = false;
     let life = async {
         match begin(args, &mut wish).await {
             Err(end) => end,
             Ok(mut running) => {
+                begun = true;
                 args.tell(ChildNews::Started(running.face()));
                 RunEnd::Exited(follow(args, running.as_mut(), &mut wish).await)
             }
         }
     };
     // A runtime that panics must not leave a child that seems to run for ever. Of the life only the
-    // wish is used afterwards, and every change of it is one step.
-    let end = AssertUnwindSafe(life).catch_unwind().await.unwrap_or_else(|payload| {
+    // wish and whether it began are used afterwards, and every change of them is one step.
+    let life = AssertUnwindSafe(life).catch_unwind().await;
+    let end = life.unwrap_or_else(|payload| {
         let message = panic_text(payload.as_ref());
-        RunEnd::Exited(ChildExit::Panicked { message })
+        if begun {
+            RunEnd::Exited(ChildExit::Panicked { message })
+        } else {
+            // It never ran.
+            RunEnd::StartFailed(StartError::Failed { message })
+        }
     });
     seen_as(wish, end)
 }
@@ -255,12 +263,16 @@ async fn begin(args: &WorkerArgs, wish: &mut Wish) -> Result<Box<dyn RunningAgen
         },
         // Cancel safe, and an order during the start ends it either way.
         wanted = args.orders.next() => {
-            match wanted.stop {
-                Some(Shutdown::BrutalKill) => *wish = Wish::Forced,
-                Some(Shutdown::Timeout(_) | Shutdown::Infinity) => *wish = Wish::Asked,
-                None => {}
-            }
-            Err(RunEnd::Exited(ChildExit::Stopped))
+            let (who, exit) = match wanted.stop {
+                Some(Shutdown::BrutalKill) => (Wish::Forced, ChildExit::Killed),
+                Some(Shutdown::Timeout(_) | Shutdown::Infinity) => {
+                    (Wish::Asked, ChildExit::Stopped)
+                }
+                // Killed as if it had crashed.
+                None => (Wish::None, ChildExit::Killed),
+            };
+            *wish = who;
+            Err(RunEnd::Exited(exit))
         }
     }
 }

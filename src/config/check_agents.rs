@@ -13,7 +13,7 @@ use crate::config::tree::join;
 use crate::config::units::Span;
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
-    BackoffSpec, CircuitSpec, Limit, RestartPolicy, RuntimeKind, StopSpec,
+    BackoffSpec, CircuitSpec, Limit, RestartPolicy, RestartType, RuntimeKind, StopSpec,
 };
 
 /// Variables that every agent gets from provost itself.
@@ -194,6 +194,7 @@ impl Checker<'_> {
         if open_max < raw.open_for.0 {
             self.smaller(&format!("{key}.open_max"), &format!("{key}.open_for"));
         }
+        self.without_effect(key, raw);
         let period = raw.period.0;
         if 0 < raw.intensity && period <= grace.saturating_mul(raw.intensity) {
             let text = format!(
@@ -220,6 +221,42 @@ impl Checker<'_> {
                 open_max,
                 stable_after: raw.stable_after.0,
             }),
+        }
+    }
+
+    /// Warns of what was written and contradicts what else was written: it has no effect.
+    fn without_effect(&mut self, key: &str, raw: &RawRestart) {
+        const DELAYS: [&str; 4] =
+            ["backoff.initial", "backoff.factor", "backoff.max", "backoff.jitter"];
+        const LIMITS: [&str; 7] = [
+            "intensity",
+            "period",
+            "on_exceeded",
+            "open_for",
+            "open_factor",
+            "open_max",
+            "stable_after",
+        ];
+        let (keys, why): (Vec<&str>, &str) = if raw.restart_type == RestartType::Temporary {
+            let why = "a temporary agent is never restarted; remove it, or choose transient or \
+                       permanent";
+            (LIMITS.into_iter().chain(DELAYS).collect(), why)
+        } else if raw.intensity == 0 {
+            let why = "intensity 0 allows no restart, so that nothing is counted or delayed; \
+                       remove it, or raise intensity";
+            (DELAYS.into_iter().chain(["period"]).collect(), why)
+        } else if raw.backoff.initial.0.is_zero() {
+            let why = "the first delay is 0s, and so is each later one; remove it, or give \
+                       backoff.initial";
+            (vec!["backoff.factor", "backoff.max"], why)
+        } else {
+            return;
+        };
+        for name in keys {
+            let key = format!("{key}.{name}");
+            if self.is_written(&key) {
+                self.warn(&key, format!("has no effect: {why}"));
+            }
         }
     }
 

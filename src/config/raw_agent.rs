@@ -191,7 +191,7 @@ pub(crate) struct RawRestart {
     /// When it is restarted.
     #[serde(rename = "type")]
     pub(crate) restart_type: RestartType,
-    /// Restarts allowed within the period; 0 allows none.
+    /// Restarts allowed in the period, and three times as many without a stable run; 0 allows none.
     #[schemars(range(min = 0, max = 10_000))]
     pub(crate) intensity: u32,
     /// Length of the sliding window.

@@ -16,6 +16,10 @@ use crate::protocol::status::CircuitState;
 /// quarantined together are not tried together for ever.
 pub const OPEN_JITTER: f64 = 0.1;
 
+/// A child that is never stable exceeds its limit, too, when it fails so many times its intensity
+/// in a row, however slowly: its own backoff may make it slower than any window.
+pub const IN_A_ROW_FACTOR: u32 = 3;
+
 /// State and account of one child's circuit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Circuit {
@@ -137,6 +141,12 @@ impl Circuit {
     #[must_use]
     pub fn restarts_in_window(&self, now: Instant) -> u32 {
         self.restarts.in_window(now)
+    }
+
+    /// Restarts in a row, none of them stable, that the limit allows.
+    #[must_use]
+    pub fn in_a_row_max(&self) -> u32 {
+        self.spec.limit.intensity.saturating_mul(IN_A_ROW_FACTOR)
     }
 
     fn open_max(&self) -> Duration {

@@ -256,6 +256,7 @@ mod tests {
             generation: Generation(1),
             restarts: 0,
             circuit: CircuitState::Closed,
+            outage: None,
         }
     }
 

@@ -254,6 +254,64 @@ async fn children_added_at_run_time_survive_a_restart_of_their_supervisor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_temporary_child_has_one_run_whatever_happens_to_its_supervisor() {
+    let mut world = World::new();
+    let job = |text: &str| ChildSpec {
+        restart: RestartType::Temporary,
+        ..child(text, RestartPolicy::OTP)
+    };
+    let own = supervisor("team", Strategy::OneForOne, None);
+    let children = vec![
+        world.node(child("w1", RestartPolicy::OTP), vec![Run::Obeys]),
+        world.node(job("j1"), vec![Run::Obeys]),
+    ];
+    let spec = ChildSpec {
+        kind: ChildKind::Supervisor,
+        shutdown: Shutdown::Infinity,
+        policy: policy(),
+        ..ChildSpec::otp_worker(name("team"))
+    };
+    world.children.push(Node::supervisor(spec, TreeSpec::new(own, children)));
+    let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();
+    let (handle, team) = (tree.handle(), name("team"));
+    handle.start_child(&team, world.node(job("j2"), vec![Run::Obeys])).await.unwrap();
+    assert_eq!(world.log(), ["start w1", "start j1", "start j2"]);
+    handle.kill_run(&team).unwrap();
+    tokio::time::sleep(seconds(10)).await;
+    let state = |child: &str| handle.board().get(&name(child)).unwrap();
+    assert_eq!(world.log(), ["start w1"]);
+    assert_eq!(state("j1").state, AgentState::Terminated);
+    assert_eq!(state("j2").reason, "temporary: it is not restarted with its supervisor");
+    // In order, too.
+    handle.start_child(&team, world.node(job("j2"), vec![Run::Obeys])).await.unwrap();
+    handle.call(&team, Call::BounceChild(team.clone()), "test").await.unwrap();
+    tokio::time::sleep(seconds(10)).await;
+    assert_eq!(world.log(), ["start j2", "ask j2", "end j2", "ask w1", "end w1", "start w1"]);
+    assert_eq!(state("j2").state, AgentState::Stopped);
+    assert!(tree.shutdown(seconds(60)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_overtakes_the_beginning_of_what_it_stops_is_not_lost() {
+    let mut world = World::new();
+    let patient =
+        |text: &str| ChildSpec { shutdown: Shutdown::Infinity, ..child(text, RestartPolicy::OTP) };
+    let own = supervisor("team", Strategy::OneForOne, None);
+    let below = world.node(patient("w1"), vec![Run::Obeys]);
+    let team = ChildSpec { kind: ChildKind::Supervisor, ..patient("team") };
+    for node in [
+        world.node(patient("w2"), vec![Run::Obeys]),
+        Node::supervisor(team, TreeSpec::new(own, vec![below])),
+    ] {
+        let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();
+        let (handle, root) = (tree.handle(), name("root"));
+        let (added, ended) =
+            tokio::join!(handle.start_child(&root, node), tree.shutdown(seconds(60)));
+        assert!(ended, "a stop was lost: {added:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_child_stays_down_until_it_is_started_again() {
     let mut world = World::new().with(child("w1", policy()), vec![Run::Obeys]);
     let tree = world.start(supervisor("root", Strategy::OneForOne, None)).await.unwrap();

@@ -12,6 +12,7 @@ mod show;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -146,11 +147,16 @@ impl Shell {
 
     /// Builds the machine and starts the children.
     pub(crate) fn begin(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
         self.directory.enter(&self.spec.name, self.myself.clone());
         let (nodes, pace) = {
             let tree = lock(&self.tree);
             (tree.children.clone(), tree.pace)
         };
+        let (over, nodes): (Vec<Node>, Vec<Node>) =
+            nodes.into_iter().partition(|node| self.is_over(node));
         let specs = nodes.iter().map(|node| Arc::clone(&node.spec)).collect();
         let last = |node: &Node| {
             let generation = self.ports.runs.last(&node.spec.name);
@@ -175,6 +181,7 @@ impl Shell {
             nodes.into_iter().for_each(|node| self.adopt_listed(node));
         }
         self.show_children();
+        over.into_iter().for_each(|node| self.lay_off(node));
         self.feed(Input::Init, None);
     }
 
@@ -344,6 +351,13 @@ impl Shell {
 
     /// Stops the children, then ends.
     pub(crate) fn on_halt(&mut self) {
+        if self.machine.is_none() {
+            // The order has overtaken `Begin`: there is nothing to stop, and nothing to start.
+            if self.end.is_none() {
+                self.finish(RunEnd::Exited(ChildExit::Stopped));
+            }
+            return;
+        }
         for child in self.names() {
             self.announcer.requested(&child, "its supervisor stops");
         }
@@ -353,6 +367,15 @@ impl Shell {
     /// Takes how this supervisor ended, for its parent.
     pub(crate) fn take_end(&mut self) -> Option<RunEnd> {
         self.end.take()
+    }
+
+    /// Tells something while the shell is dropped. That may be while the supervisor's own panic
+    /// unwinds: another one would end the daemon, and leave the other children undone. Of what a
+    /// panic leaves half changed nothing is used again.
+    fn tell_at_last(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            tracing::error!(supervisor = %self.spec.name, what, "telling panicked; it is lost");
+        }
     }
 
     fn now(&self) -> Instant {

@@ -13,7 +13,7 @@ use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
 use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{AgentSpec, ChildKind};
+use crate::protocol::spec::{AgentSpec, ChildKind, RestartType};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
 
 impl Shell {
@@ -130,6 +130,9 @@ impl Shell {
             let about = about(child, agent.as_deref(), view.generation);
             self.announcer.state_changed(about, old, new, pid);
         }
+        if view.phase == Phase::Stopped && view.outage.is_none() {
+            self.announcer.outage_over(child);
+        }
     }
 
     /// A child that the machine no longer knows: it ended for good, or, when somebody asked for
@@ -154,7 +157,9 @@ impl Shell {
         });
         let agent = self.agent(child);
         let about = about(child, agent.as_deref(), generation);
-        self.announcer.state_changed(about, old, state, None);
+        if old != state {
+            self.announcer.state_changed(about, old, state, None);
+        }
         self.drop_kid(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()
@@ -167,7 +172,10 @@ impl Shell {
 
     /// The supervisor was killed, and its children are killed with it.
     pub(in crate::actors::shell) fn show_all_down(&mut self) {
-        for child in self.names() {
+        // Not by the machine's: it may have forgotten a child whose end was not told yet.
+        let children: BTreeMap<u64, ChildName> =
+            self.kids.iter().map(|(name, kid)| (kid.order, name.clone())).collect();
+        for child in children.into_values() {
             let known = self.ports.board.read(&child, |entry| (entry.state, entry.generation));
             let Some((old, generation)) = known else { continue };
             if old == AgentState::Created || !old.takes_a_place() {
@@ -180,11 +188,14 @@ impl Shell {
                 entry.state = AgentState::Stopped;
                 entry.since = since;
                 entry.reason = reason;
-                (entry.pid, entry.next, entry.retry_at) = (None, None, None);
+                (entry.next, entry.retry_at) = (None, None);
+                entry.run_is_over();
             });
-            let agent = self.agent(&child);
-            let about = about(&child, agent.as_deref(), generation);
-            self.announcer.state_changed(about, old, AgentState::Stopped, None);
+            self.tell_at_last(child.as_str(), |shell| {
+                let agent = shell.agent(&child);
+                let about = about(&child, agent.as_deref(), generation);
+                shell.announcer.state_changed(about, old, AgentState::Stopped, None);
+            });
         }
     }
 
@@ -202,16 +213,44 @@ impl Shell {
             let entry = self.entry(&spec.name, spec.kind, agent.as_deref());
             self.ports.board.put(entry);
         }
-        self.kids_made = self.kids_made.saturating_add(1);
-        let order = self.kids_made;
-        let intake = Intake::Open;
-        let kid = Kid { body, order, listed: false, live: None, intake, health: None };
-        self.kids.insert(name.clone(), kid);
+        self.enter(name.clone(), body);
         if let Some(agent) = agent.filter(|_| fresh) {
             let generation = self.ports.runs.last(&name);
             let about = about(&name, Some(&agent), generation);
             self.announcer.spawned(about, &agent, "spawned");
         }
+    }
+
+    fn enter(&mut self, name: ChildName, body: Body) {
+        self.kids_made = self.kids_made.saturating_add(1);
+        let order = self.kids_made;
+        let intake = Intake::Open;
+        let kid = Kid { body, order, listed: false, live: None, intake, health: None };
+        self.kids.insert(name, kid);
+    }
+
+    /// Whether a child's only run was in a former life of this supervisor, which ended under it. A
+    /// temporary child never has a second one.
+    pub(in crate::actors::shell) fn is_over(&self, node: &Node) -> bool {
+        let name = &node.spec.name;
+        let begun = self.ports.board.read(name, |entry| entry.state != AgentState::Created);
+        self.dynamic() == DynamicChildren::Keep
+            && !self.has_template()
+            && node.spec.restart == RestartType::Temporary
+            && begun == Some(true)
+    }
+
+    /// Shows such a child's end and forgets it.
+    pub(in crate::actors::shell) fn lay_off(&mut self, node: Node) {
+        let name = node.spec.name.clone();
+        self.enter(name.clone(), node.body);
+        if let Some(kid) = self.kids.get_mut(&name) {
+            kid.listed = true;
+        }
+        self.announcer.because(&name, "temporary: it is not restarted with its supervisor");
+        self.show_end(&name);
+        // Whose end was shown before is forgotten here.
+        self.drop_kid(&name);
     }
 
     /// Forgets a child for good: it was deleted, or its first start failed.

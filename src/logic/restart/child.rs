@@ -171,6 +171,13 @@ impl Child {
         }
     }
 
+    /// What went wrong before is over: it was stopped on request, or its work is done.
+    pub(super) fn end_outage(&mut self) {
+        self.outage = None;
+        self.failures = 0;
+        self.siblings = Siblings::Untouched;
+    }
+
     /// Whether there is a run (OTP: it has a pid).
     pub(super) fn is_active(&self) -> bool {
         match self.phase {
@@ -183,6 +190,16 @@ impl Child {
             | Phase::Stopped
             | Phase::Finished => false,
         }
+    }
+
+    /// Whether there is a run, or one on its way up.
+    pub(super) fn has_begun(&self) -> bool {
+        self.is_active() || matches!(self.phase, Phase::Starting(_))
+    }
+
+    /// Whether OTP's group restart starts it, although it was stopped or had finished.
+    pub(super) fn comes_back(&self) -> bool {
+        self.is_otp() && matches!(self.phase, Phase::Stopped | Phase::Finished)
     }
 
     pub(super) fn circuit_state(&self) -> CircuitState {
@@ -210,6 +227,7 @@ impl Child {
             generation: self.generation,
             restarts: self.restarts,
             circuit: self.circuit_state(),
+            outage: self.outage.map(|outage| outage.since),
         }
     }
 }

@@ -139,7 +139,21 @@ impl Supervisor {
         let Some(circuit) = &mut child.circuit else { return Ok(inputs) };
         let from = circuit.state();
         let limit = circuit.spec().limit;
+        let (in_a_row, in_a_row_max) = (child.failures.saturating_add(1), circuit.in_a_row_max());
         match circuit.on_failure(turn.now) {
+            // A loop that is slower than the window.
+            Judgement::Restart(tally) if in_a_row_max < in_a_row => {
+                let on_exceeded = circuit.spec().on_exceeded;
+                let inputs = count_inputs(inputs, limit, tally)
+                    .with("failures_in_a_row", in_a_row)
+                    .with("failures_in_a_row_max", in_a_row_max);
+                // Said of the whole outage: within the window the limit was kept.
+                let since = child.outage.map_or(turn.now, |outage| outage.since);
+                let period = turn.now.saturating_duration_since(since);
+                let limit = Limit { intensity: in_a_row_max, period };
+                let tally = Tally { in_window: in_a_row, ..tally };
+                Err(self.judge_exceeded(turn, place, (inputs, tally, limit), on_exceeded))
+            }
             Judgement::Restart(tally) => Ok(count_inputs(inputs, limit, tally)),
             Judgement::Unlimited(tally) => {
                 Ok(count_inputs(inputs, limit, tally).with("limit_applied", false))
@@ -152,7 +166,7 @@ impl Supervisor {
             }
             Judgement::Exceeded(tally, on_exceeded) => {
                 let inputs = count_inputs(inputs, limit, tally);
-                Err(self.judge_exceeded(turn, place, (inputs, tally), on_exceeded))
+                Err(self.judge_exceeded(turn, place, (inputs, tally, limit), on_exceeded))
             }
         }
     }
@@ -162,7 +176,7 @@ impl Supervisor {
         &mut self,
         turn: &mut Turn,
         place: Place,
-        (inputs, tally): (Inputs, Tally),
+        (inputs, tally, limit): (Inputs, Tally, Limit),
         on_exceeded: OnExceeded,
     ) -> Judged {
         let reason = Reason::ChildLimitExceeded;
@@ -172,7 +186,6 @@ impl Supervisor {
         else {
             return Judged { verdict: Verdict::TryAgain, reason, inputs };
         };
-        let limit = circuit.spec().limit;
         let give_up =
             |scope| Verdict::GiveUp(GiveUp { reason: Reason::Escalated, tally, limit, scope });
         let verdict = match (on_exceeded, *child) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::logic::restart::child::{Place, Retry, StartFor, StopFor, Task};
 use crate::logic::restart::machine::{Mail, Stage, Supervisor, Turn};
-use crate::logic::restart::record::at_once;
+use crate::logic::restart::record::next;
 use crate::logic::restart::types::{Action, EndScope, Note, Phase, Refusal, Reply};
 use crate::protocol::decision::{DecisionRecord, Inputs, NextKind, Reason};
 use crate::protocol::exit::{ChildExit, ExitAction};
@@ -124,7 +124,7 @@ impl Supervisor {
         first: Place,
         record: Option<DecisionRecord>,
     ) {
-        self.tell_group(turn, cause, first, record);
+        self.tell_group(turn, cause, (first, turn.now), record);
         // Everything that waits for the pending restart is started by this one, or waits on
         // with the member that fails in it.
         if self.tied.first().is_none_or(|tied| first <= *tied) {
@@ -146,38 +146,52 @@ impl Supervisor {
     ) {
         let at = self.pending.map_or(at, |pending| pending.at.max(at));
         let mut first = self.first_of_group(cause);
+        self.tie_laid_down(at);
         if let Some(tied) = self.tied.first() {
             first = first.min(*tied);
         }
-        self.tell_group(turn, cause, first, record);
+        self.tell_group(turn, cause, (first, at), record);
         self.tie(cause, at);
         self.wait_tied(at);
         let step = Step::Stop(Bound::Unbounded);
         self.group = Some(Group { what: What::Hold(at), first, step });
     }
 
+    /// What the restart under way has laid down, and would start, waits with those that begin to
+    /// wait now: the start of a child alone may fail while a group is being stopped.
+    fn tie_laid_down(&mut self, at: Instant) {
+        let Some(Group { what: What::Restart, first, .. }) = self.group else { return };
+        let laid_down = self.children.range(first..).filter(|(_, child)| child.comes_back());
+        let places: Vec<Place> = laid_down.map(|(place, _)| *place).collect();
+        for place in places {
+            self.tie(place, at);
+        }
+    }
+
     fn tell_group(
         &self,
         turn: &mut Turn,
         cause: Place,
-        first: Place,
+        (first, at): (Place, Instant),
         record: Option<DecisionRecord>,
     ) {
         let Some(child) = self.children.get(&cause) else { return };
+        let at_once = at <= turn.now;
         let members: Vec<_> = self
             .children
             .range(first..)
-            .filter(|(place, member)| **place != cause && member.is_active())
+            .filter(|(place, _)| **place != cause)
+            .filter(|(_, member)| member.has_begun() || at_once && member.comes_back())
             .map(|(_, member)| member.spec.name.clone())
             .collect();
         if members.is_empty() {
             return;
         }
-        let mut record = record.unwrap_or_else(|| {
-            let next = at_once(NextKind::RestartGroup);
-            self.record(cause, Reason::StartFailed, Inputs::default(), next)
-        });
-        record.reason = Reason::SiblingFailed;
+        // Not only the failed child's group, and not before the time that others wait for.
+        let next = next(NextKind::RestartGroup, at.saturating_duration_since(turn.now));
+        let mut record = record
+            .unwrap_or_else(|| self.record(cause, Reason::StartFailed, Inputs::default(), next));
+        (record.reason, record.next) = (Reason::SiblingFailed, next);
         turn.note(Note::GroupRestart { cause: child.spec.name.clone(), members, record });
     }
 
@@ -387,7 +401,7 @@ impl Supervisor {
                     Phase::Created => true,
                     Phase::Waiting(_) => child.retry == Retry::Tied,
                     // OTP brings back what had been stopped or had finished, too.
-                    Phase::Stopped | Phase::Finished => restart && child.is_otp(),
+                    Phase::Stopped | Phase::Finished => restart && child.comes_back(),
                     Phase::Starting(_)
                     | Phase::Up(_)
                     | Phase::Stopping

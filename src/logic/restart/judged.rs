@@ -67,7 +67,7 @@ impl Supervisor {
         }
         self.settle(place, Phase::Stopped);
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.outage = None;
+        child.end_outage();
         if child.circuit_state() == CircuitState::HalfOpen {
             self.change_circuit(turn, place, (Reason::ExitRule, NextKind::None), |circuit| {
                 circuit.reopen();

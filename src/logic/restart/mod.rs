@@ -37,6 +37,10 @@
 //! * Over its own limit it goes where `on_exceeded` says: by default its circuit opens and it is
 //!   quarantined, its siblings go on. A quarantined child is neither stopped nor started by its
 //!   group; its trial concerns it alone.
+//! * A child that is never stable exceeds its limit, too, with its failures in a row: one more than
+//!   three times its intensity ([`IN_A_ROW_FACTOR`](crate::logic::circuit::IN_A_ROW_FACTOR)). So a
+//!   crash loop that its own backoff, or a slow start, makes slower than the window is found, and
+//!   goes where `on_exceeded` says. A stable run, a clean end and a stop on request end the row.
 //! * It is judged stable after `stable_after` of healthy running; that ends its outage
 //!   ([`Note::Recovered`]), resets its backoff and closes the circuit of a trial.
 //! * A failed start at the supervisor's own start is handled like any failed start.

@@ -213,7 +213,7 @@ impl Supervisor {
     fn rest(&mut self, turn: &mut Turn, place: Place, phase: Phase) {
         self.settle(place, phase);
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.outage = None;
+        child.end_outage();
         if child.circuit_state() == CircuitState::HalfOpen {
             self.change_circuit(turn, place, (Reason::Requested, NextKind::None), |circuit| {
                 circuit.reopen();
@@ -320,7 +320,7 @@ impl Supervisor {
     /// The run is over; OTP keeps the spec of a child that is neither temporary nor dynamic.
     pub(super) fn forget_run(&mut self, turn: &mut Turn, place: Place) {
         let Some(child) = self.children.get_mut(&place) else { return };
-        child.outage = None;
+        child.end_outage();
         if child.is_temporary() || self.spec.strategy == Strategy::SimpleOneForOne {
             self.remove(turn, place);
         } else {

@@ -321,6 +321,8 @@ pub struct ChildView {
     pub restarts: u64,
     /// State of its circuit.
     pub circuit: CircuitState,
+    /// When the first failure of its present outage was seen, if it is in one.
+    pub outage: Option<Instant>,
 }
 
 /// Where a child stands.

@@ -212,6 +212,36 @@ fn contradictions_of_agent_types_are_refused() {
 }
 
 #[test]
+fn restart_settings_that_could_have_no_effect_are_warned_of_with_the_reason() {
+    warned_after_worker(
+        "restart = { type = \"temporary\", intensity = 3, backoff = { max = \"1m\" } }\n",
+        &[
+            "a.toml:3:45: agent_types.w.restart.intensity: has no effect: a temporary agent is never restarted; remove it, or choose transient or permanent",
+            "a.toml:3:66: agent_types.w.restart.backoff.max: has no effect: a temporary agent is never restarted; remove it, or choose transient or permanent",
+        ],
+    );
+    warned_after_worker(
+        "restart = { intensity = 0, period = \"1m\", backoff = { factor = 3.0 } }\n",
+        &[
+            "a.toml:3:36: agent_types.w.restart.period: has no effect: intensity 0 allows no restart, so that nothing is counted or delayed; remove it, or raise intensity",
+            "a.toml:3:64: agent_types.w.restart.backoff.factor: has no effect: intensity 0 allows no restart, so that nothing is counted or delayed; remove it, or raise intensity",
+        ],
+    );
+    warned_after_worker(
+        "restart = { backoff = { initial = \"0s\", max = \"1m\" } }\n",
+        &[
+            "a.toml:3:46: agent_types.w.restart.backoff.max: has no effect: the first delay is 0s, and so is each later one; remove it, or give backoff.initial",
+        ],
+    );
+}
+
+#[track_caller]
+fn warned_after_worker(text: &str, expected: &[&str]) {
+    let head = "[agent_types.w]\ncommand = [\"x\"]\n";
+    Bench::file(&format!("{head}{text}")).warnings(expected);
+}
+
+#[test]
 fn a_probe_asks_in_exactly_one_way() {
     after_worker(
         "[agent_types.w.probes.liveness]\nhttp = \"http://h\"\nnotify = true\n\

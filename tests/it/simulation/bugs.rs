@@ -29,6 +29,8 @@ pub(crate) enum Bug {
     GenerationsForgotten,
     /// A child is restarted before nothing is left of its former run.
     RunOutlives,
+    /// Nobody sees to it that a run which is killed dies.
+    KillIgnored,
     /// Decisions are not told.
     DecisionLost,
     /// A decision names a cause that was not.
@@ -39,7 +41,7 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// All bugs, each with the checker that has to notice it.
-    pub(crate) const ALL: [(Self, &str); 11] = [
+    pub(crate) const ALL: [(Self, &str); 12] = [
         (Self::SupervisorLimitOffByOne, "limit"),
         (Self::ChildLimitOffByOne, "limit"),
         (Self::TransientAlwaysRestarted, "record"),
@@ -48,6 +50,7 @@ impl Bug {
         (Self::DelayNotGrown, "record"),
         (Self::GenerationsForgotten, "generation"),
         (Self::RunOutlives, "two lives"),
+        (Self::KillIgnored, "end"),
         (Self::DecisionLost, "start"),
         (Self::CauseLost, "cause"),
         (Self::OutageForgotten, "cause"),

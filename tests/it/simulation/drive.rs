@@ -4,20 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use provost::actors::tree::{
-    Drain, DynamicChildren, Node, Tree, TreeError, TreeHandle, TreePorts, TreeSpec,
-};
+use provost::actors::tree::{Drain, Node, Tree, TreeError, TreeHandle, TreePorts, TreeSpec};
 use provost::board::Board;
 use provost::logic::restart::Call;
 use provost::protocol::id::{AgentId, ChildName};
 use provost::protocol::spec::{AgentSpec, ChildSpec, OnDaemonExit, RuntimeKind, StopSpec};
 use tokio::task::JoinSet;
 
-use crate::simulation::bugs::{Bug, END_MAX};
+use crate::simulation::bugs::END_MAX;
 use crate::simulation::check::Checkers;
 use crate::simulation::runs::Runtime;
 use crate::simulation::shape::{Command, Member, STORM, Scenario, Team};
-use crate::simulation::world::{What, World};
+use crate::simulation::world::{Moment, Setting, What, World};
 
 /// Between two looks of the checkers.
 const STEP: Duration = Duration::from_millis(1_700);
@@ -28,33 +26,59 @@ const CALM: Duration = Duration::from_secs(300);
 /// After that nothing may be left, not even a timer.
 const AFTER: Duration = Duration::from_secs(100);
 
+/// All of that, calls and ends that take as long as they may included. What still goes on then
+/// never ends.
+const WHOLE: Duration = Duration::from_secs(3_000);
+
 /// What a seed led to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) trace: Vec<String>,
+    pub(crate) history: Vec<Moment>,
     pub(crate) faults: Vec<String>,
-    pub(crate) events: usize,
-    pub(crate) runs: usize,
+}
+
+impl Outcome {
+    pub(crate) fn trace(&self) -> Vec<String> {
+        self.history.iter().map(ToString::to_string).collect()
+    }
+
+    pub(crate) fn runs(&self) -> usize {
+        self.history.iter().filter(|moment| matches!(moment.what, What::Start(..))).count()
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.history.iter().filter(|moment| matches!(moment.what, What::Event(..))).count()
+    }
 }
 
 /// Plays one seed.
-pub(crate) fn play(seed: u64, bug: Option<Bug>) -> Outcome {
+pub(crate) fn play(setting: Setting) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    let scenario = Scenario::of(seed);
+    let scenario = Scenario::of(setting.seed);
     let (world, faults) = runtime.block_on(async {
-        let world = World::new(seed, bug, scenario.family.clone());
+        let world = World::new(setting, scenario.family.clone());
         let mut checkers = Checkers::new(Arc::clone(&world));
-        run(&world, &scenario, &mut checkers).await;
+        let whole = tokio::time::timeout(WHOLE, run(&world, &scenario, &mut checkers));
+        let in_time = tokio::select! {
+            biased;
+            // Nothing is used afterwards of what is dropped here.
+            () = world.overrun.notified() => true,
+            ended = whole => ended.is_ok(),
+        };
+        checkers.read_on();
+        checkers.expect("spin", in_time, &format!("it goes on after {WHOLE:?} of virtual time"));
+        if let Some(text) = world.overran() {
+            checkers.expect("spin", false, &text);
+        }
         (world, checkers.into_faults())
     });
-    let history = world.since(0);
-    let runs = history.iter().filter(|moment| matches!(moment.what, What::Start(..))).count();
-    let events = history.iter().filter(|moment| matches!(moment.what, What::Event(..))).count();
-    Outcome { trace: history.iter().map(ToString::to_string).collect(), faults, events, runs }
+    // Whatever spins ends with the runtime.
+    drop(runtime);
+    Outcome { history: world.since(0), faults }
 }
 
 async fn run(world: &Arc<World>, scenario: &Scenario, checkers: &mut Checkers) {
@@ -90,7 +114,7 @@ async fn run(world: &Arc<World>, scenario: &Scenario, checkers: &mut Checkers) {
         tokio::time::timeout(STORM + END_MAX, async { while calls.join_next().await.is_some() {} });
     checkers.expect("answer", answered.await.is_ok(), "a call is never answered");
     tokio::time::sleep(AFTER).await;
-    settle().await;
+    settle(world).await;
     checkers.look(&board);
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     checkers.expect("end", tasks == 0, &format!("{tasks} tasks are left"));
@@ -132,17 +156,23 @@ async fn step(world: &World, tree: &mut Tree, time: Duration) -> bool {
         exit = tree.ended() => Some(exit),
         () = tokio::time::sleep(time) => None,
     };
-    settle().await;
+    settle(world).await;
     if let Some(exit) = &ended {
         world.note(What::Did(format!("the tree ends: {exit}")));
     }
     ended.is_some()
 }
 
-/// Lets everything that is under way at this moment come to its end; no time passes.
-async fn settle() {
-    for _ in 0..200 {
+/// Lets everything that is under way at this moment come to its end; no time passes. It is over
+/// when nothing has happened for longer than any chain of messages between actors takes.
+async fn settle(world: &World) {
+    const QUIET: usize = 30;
+    let (mut seen, mut quiet) = (world.moments(), 0);
+    while quiet < QUIET {
         tokio::task::yield_now().await;
+        let now = world.moments();
+        quiet = if now == seen { quiet + 1 } else { 0 };
+        seen = now;
     }
 }
 
@@ -196,6 +226,10 @@ async fn perform(
             world.jump(seconds);
             Ok(())
         }
+        Command::LoseOutbox(time) => {
+            world.lose_outbox(time);
+            Ok(())
+        }
     }
 }
 
@@ -204,9 +238,8 @@ fn tree_of(world: &Arc<World>, team: &Team) -> TreeSpec {
         Member::Worker(spec) => worker(world, spec.clone()),
         Member::Team(spec, below) => Node::supervisor(spec.clone(), tree_of(world, below)),
     };
-    let dynamic = if team.keeps { DynamicChildren::Keep } else { DynamicChildren::Forget };
     let children = team.members.iter().map(node).collect();
-    TreeSpec { dynamic, ..TreeSpec::new(team.spec.clone(), children) }
+    TreeSpec { dynamic: team.dynamic, ..TreeSpec::new(team.spec.clone(), children) }
 }
 
 fn worker(world: &Arc<World>, spec: ChildSpec) -> Node {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use provost::ports::{AgentRuntime, BoxFuture, RunningAgent};
+use provost::ports::{AgentRuntime, BoxFuture, RunHealth, RunNews, RunningAgent};
 use provost::protocol::exit::{ChildExit, StartError};
 use provost::protocol::id::{ChildName, Generation};
 use provost::protocol::spec::Shutdown;
+use provost::protocol::status::{HealthStatus, Readiness};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -44,6 +45,8 @@ struct Script {
     stops_after: Option<Duration>,
     stop_exit: ChildExit,
     dies_after: Duration,
+    /// What it tells of itself, and when after its start.
+    health: Vec<(Duration, RunHealth)>,
 }
 
 impl Script {
@@ -57,6 +60,7 @@ impl Script {
             stops_after: Some(Duration::ZERO),
             stop_exit: ChildExit::Finished,
             dies_after: Duration::ZERO,
+            health: Vec::new(),
         }
     }
 
@@ -88,6 +92,7 @@ impl Script {
                 ChildExit::Finished
             },
             dies_after: ms(rng, &[0, 0, 10, 400]),
+            health: health(rng),
         }
     }
 }
@@ -98,6 +103,34 @@ fn error(rng: &mut Rng) -> StartError {
         1 => StartError::NotFound { program: "scripted".to_owned() },
         _ => StartError::Refused { message: "scripted".to_owned() },
     }
+}
+
+/// What a run tells of itself: in most cases nothing, else this and that, and in the end that all
+/// is well, so that calm can come.
+fn health(rng: &mut Rng) -> Vec<(Duration, RunHealth)> {
+    let mut news = Vec::new();
+    if rng.u32(..100) < 60 {
+        return news;
+    }
+    let statuses = [
+        HealthStatus::Unknown,
+        HealthStatus::Healthy,
+        HealthStatus::Degraded,
+        HealthStatus::Unhealthy,
+    ];
+    let readiness = [Readiness::Starting, Readiness::NotReady, Readiness::Ready, Readiness::Ready];
+    let mut at = Duration::ZERO;
+    for _ in 0..rng.usize(..5) {
+        at += Duration::from_millis([0, 300, 700, 3_000, 6_000][rng.usize(..5)]);
+        let status = statuses[rng.usize(..4)];
+        let readiness = readiness[rng.usize(..4)];
+        news.push((at, RunHealth { status, readiness, message: "scripted".to_owned() }));
+    }
+    let status = HealthStatus::Healthy;
+    let well = RunHealth { status, readiness: Readiness::Ready, message: String::new() };
+    news.push((at + Duration::from_secs(1), well));
+    news.reverse();
+    news
 }
 
 /// How a run ends by itself; `None` panics.
@@ -145,10 +178,12 @@ impl AgentRuntime for Runtime {
                 }
             }
             resource.note(What::Up);
-            let ends_at = Instant::now() + script.lives;
+            let up_at = Instant::now();
+            let ends_at = up_at + script.lives;
             let (orders, _) = watch::channel(Orders::default());
+            let resource = Some(resource);
             let run: Box<dyn RunningAgent> =
-                Box::new(Running { resource: Some(resource), script, ends_at, orders, done: None });
+                Box::new(Running { resource, script, up_at, ends_at, orders, done: None });
             Ok(run)
         })
     }
@@ -164,6 +199,7 @@ struct Orders {
 struct Running {
     resource: Option<Resource>,
     script: Script,
+    up_at: Instant,
     ends_at: Instant,
     orders: watch::Sender<Orders>,
     done: Option<ChildExit>,
@@ -226,6 +262,28 @@ impl RunningAgent for Running {
         })
     }
 
+    fn next(&mut self) -> BoxFuture<'_, RunNews> {
+        Box::pin(async move {
+            if let Some((after, health)) = self.script.health.last().cloned() {
+                let at = self.up_at + after;
+                tokio::select! {
+                    biased;
+                    // The exit is kept.
+                    exit = self.exited() => return RunNews::Exited(exit),
+                    // Its news is taken below, where nothing is awaited.
+                    () = tokio::time::sleep_until(at) => {}
+                }
+                self.script.health.pop();
+                if let Some(resource) = &self.resource {
+                    let (child, generation) = (resource.child.clone(), resource.generation);
+                    resource.world.note(What::Health(child, generation, health.clone()));
+                }
+                return RunNews::Health(health);
+            }
+            RunNews::Exited(self.exited().await)
+        })
+    }
+
     fn ask_to_stop(&mut self) {
         self.note(What::Ask);
         self.orders.send_modify(|orders| {
@@ -235,6 +293,10 @@ impl RunningAgent for Running {
 
     fn kill(&mut self) {
         self.note(What::Kill);
+        let bug = self.resource.as_ref().and_then(|resource| resource.world.bug);
+        if bug == Some(Bug::KillIgnored) {
+            return;
+        }
         self.orders.send_modify(|orders| {
             orders.kill.get_or_insert_with(Instant::now);
         });

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
+use provost::actors::tree::DynamicChildren;
 use provost::protocol::command::CircuitSet;
 use provost::protocol::id::ChildName;
 use provost::protocol::spec::{
@@ -23,6 +24,9 @@ const DEPTH_MAX: usize = 3;
 /// Commands at most.
 const COMMANDS_MAX: usize = 24;
 
+/// Commands of a storm, all at one moment.
+const STORM_COMMANDS: usize = 120;
+
 /// Time within which commands are given.
 pub(crate) const STORM: Duration = Duration::from_secs(45);
 
@@ -31,7 +35,7 @@ pub(crate) const STORM: Duration = Duration::from_secs(45);
 pub(crate) struct Team {
     pub(crate) spec: SupervisorSpec,
     pub(crate) members: Vec<Member>,
-    pub(crate) keeps: bool,
+    pub(crate) dynamic: DynamicChildren,
 }
 
 /// One child of a supervisor.
@@ -52,6 +56,8 @@ pub(crate) struct Kin {
     pub(crate) template: bool,
     /// It is added by a command, and not there from the beginning.
     pub(crate) added: bool,
+    /// What its supervisor does with children when it begins again.
+    pub(crate) dynamic: DynamicChildren,
 }
 
 /// Everything that is known of a tree.
@@ -81,6 +87,8 @@ pub(crate) enum Command {
     Panic(ChildName),
     /// The wall clock jumps by so many seconds.
     Clock(i64),
+    /// NATS is lost for so long, and the outbox forgets what it is told.
+    LoseOutbox(Duration),
 }
 
 /// All that a seed makes.
@@ -115,6 +123,7 @@ impl Family {
                 team: own,
                 template: team.spec.strategy == Strategy::SimpleOneForOne,
                 added: false,
+                dynamic: team.dynamic,
             };
             self.kin.insert(spec.name.clone(), kin);
             if let Member::Team(_, team) = member {
@@ -193,7 +202,9 @@ impl Draw {
             _ => 1 + self.rng.usize(..MEMBERS_MAX),
         };
         let members = (0..count).map(|_| self.member(&spec, depth)).collect();
-        Team { spec, members, keeps: self.chance(70) }
+        let keeps = self.chance(70);
+        let dynamic = if keeps { DynamicChildren::Keep } else { DynamicChildren::Forget };
+        Team { spec, members, dynamic }
     }
 
     fn member(&mut self, spec: &SupervisorSpec, depth: usize) -> Member {
@@ -279,9 +290,12 @@ impl Draw {
         let teams: Vec<ChildName> = family.teams().iter().map(|spec| spec.name.clone()).collect();
         let mut commands = Vec::new();
         let mut at = Duration::ZERO;
+        // Sometimes all come at one moment, and many more than anybody would type.
+        let storm = self.chance(5);
+        let count = if storm { STORM_COMMANDS } else { count };
         for _ in 0..count {
             // A third of the commands comes at the same moment as the one before.
-            if !self.chance(33) {
+            if at.is_zero() || !storm && !self.chance(33) {
                 at = Duration::from_millis(
                     self.rng.u64(..u64::try_from(STORM.as_millis()).unwrap()),
                 );
@@ -313,7 +327,8 @@ impl Draw {
             83..85 => Command::Undrain(name),
             85..88 => Command::Pause,
             88..92 => Command::Resume,
-            92..97 if 1 < teams.len() => Command::Panic(self.one(&teams[1..])),
+            92..96 if 1 < teams.len() => Command::Panic(self.one(&teams[1..])),
+            96..98 => Command::LoseOutbox(self.ms(&[1_000, 10_000, 60_000])),
             _ => Command::Clock(self.one(&[-86_400, -1, 3_600, 40_000_000])),
         }
     }
@@ -332,7 +347,9 @@ impl Draw {
             spec = ChildSpec { name: spec.name, ..template.unwrap().spec.clone() };
         }
         let name = spec.name.clone();
-        let kin = Kin { spec, parent, team: None, template: false, added: true };
+        // Those that are added matter to no rule about it.
+        let dynamic = DynamicChildren::default();
+        let kin = Kin { spec, parent, team: None, template: false, added: true, dynamic };
         family.kin.insert(name.clone(), kin);
         Command::Add(name)
     }
@@ -353,7 +370,9 @@ impl Command {
             | Self::KillRun(name)
             | Self::Drain(name)
             | Self::Undrain(name) => Some(name),
-            Self::Pause | Self::Resume | Self::Panic(_) | Self::Clock(_) => None,
+            Self::Pause | Self::Resume | Self::Panic(_) | Self::Clock(_) | Self::LoseOutbox(_) => {
+                None
+            }
         }
     }
 }

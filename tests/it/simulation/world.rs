@@ -11,14 +11,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use provost::ports::{EventDraft, EventSink, JitterSource, RunLog, WallClock};
+use provost::ports::{EventDraft, EventSink, JitterSource, RunHealth, RunLog, WallClock};
 use provost::protocol::exit::{ChildExit, StartError};
 use provost::protocol::fact::Fact;
 use provost::protocol::id::{ChildName, EventId, Generation};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::simulation::bugs::Bug;
 use crate::simulation::shape::{Command, Family};
+
+/// Moments of one seed at most, and at one instant of virtual time at most. Beyond that something
+/// goes round in circles; the most that a seed in order was seen to need is a third of it.
+const MOMENTS_MAX: usize = 60_000;
+const INSTANT_MAX: usize = 6_000;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -42,6 +48,8 @@ pub(crate) enum What {
     Up(ChildName, Generation),
     /// It could not begin.
     Failed(ChildName, Generation, StartError),
+    /// It told how it is.
+    Health(ChildName, Generation, RunHealth),
     /// It was asked to stop.
     Ask(ChildName, Generation),
     /// It was killed.
@@ -52,10 +60,56 @@ pub(crate) enum What {
     Gone(ChildName, Generation),
     /// An event was raised.
     Event(EventId, Box<EventDraft>),
+    /// Nobody has heard the event of before: the outbox is away.
+    Unheard,
     /// A supervisor's actor panics while it raises an event, which is lost.
     Panicked(ChildName),
     /// Something that the simulation did.
     Did(String),
+}
+
+/// What is played.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) telling: Telling,
+    pub(crate) outbox: Outbox,
+}
+
+impl Setting {
+    pub(crate) fn seed(seed: u64) -> Self {
+        Self { seed, bug: None, telling: Telling::Quiet, outbox: Outbox::AsDrawn }
+    }
+}
+
+/// Whether moments are printed as they happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Telling {
+    Quiet,
+    StepByStep,
+}
+
+impl Telling {
+    fn tell(self, moment: &Moment) {
+        use std::io::Write;
+
+        match self {
+            Self::Quiet => {}
+            // Past the capture of the test harness: this is what was asked for. Whoever reads it
+            // may go away before the end.
+            Self::StepByStep => drop(writeln!(std::io::stdout(), "{moment}")),
+        }
+    }
+}
+
+/// Whether the outbox takes events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outbox {
+    /// As the seed wants it: away for a while now and then.
+    AsDrawn,
+    /// Never.
+    Away,
 }
 
 /// The world of one seed.
@@ -63,7 +117,10 @@ pub(crate) enum What {
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) bug: Option<Bug>,
+    telling: Telling,
     pub(crate) family: Family,
+    /// Told once, when more happens than can be right.
+    pub(crate) overrun: Notify,
     origin: Instant,
     state: Mutex<State>,
 }
@@ -71,19 +128,30 @@ pub(crate) struct World {
 #[derive(Debug, Default)]
 struct State {
     history: Vec<Moment>,
+    /// The last instant at which something happened, and how much did.
+    instant: (Duration, usize),
+    overrun: Option<String>,
     events: u128,
     calm: bool,
     panics: BTreeSet<ChildName>,
     clock_jump: i64,
+    /// Until then the outbox takes no event.
+    away_until: Duration,
     generations: BTreeMap<ChildName, Generation>,
     jitter: Option<fastrand::Rng>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, bug: Option<Bug>, family: Family) -> Arc<Self> {
+    pub(crate) fn new(setting: Setting, family: Family) -> Arc<Self> {
+        let Setting { seed, bug, telling, outbox } = setting;
         let jitter = Some(fastrand::Rng::with_seed(seed ^ 0xA5A5));
-        let state = Mutex::new(State { jitter, ..State::default() });
-        Arc::new(Self { seed, bug, family, origin: Instant::now(), state })
+        let away_until = match outbox {
+            Outbox::AsDrawn => Duration::ZERO,
+            Outbox::Away => Duration::MAX,
+        };
+        let state = Mutex::new(State { jitter, away_until, ..State::default() });
+        let overrun = Notify::new();
+        Arc::new(Self { seed, bug, telling, family, overrun, origin: Instant::now(), state })
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -92,7 +160,28 @@ impl World {
 
     pub(crate) fn note(&self, what: What) {
         let at = self.now();
-        self.with(|state| state.history.push(Moment { at, what }));
+        let over = self.with(|state| {
+            if state.overrun.is_none() {
+                let moment = Moment { at, what };
+                self.telling.tell(&moment);
+                state.history.push(moment);
+                state.count(at);
+            }
+            state.overrun.is_some()
+        });
+        if over {
+            self.overrun.notify_one();
+        }
+    }
+
+    /// What went on without end, if anything did.
+    pub(crate) fn overran(&self) -> Option<String> {
+        self.with(|state| state.overrun.clone())
+    }
+
+    /// How much has happened.
+    pub(crate) fn moments(&self) -> usize {
+        self.with(|state| state.history.len())
     }
 
     /// The history from a place on.
@@ -121,6 +210,12 @@ impl World {
         });
     }
 
+    /// The outbox is away: NATS is lost and its spool is full.
+    pub(crate) fn lose_outbox(&self, time: Duration) {
+        let until = self.now() + time;
+        self.with(|state| state.away_until = state.away_until.max(until));
+    }
+
     pub(crate) fn jump(&self, seconds: i64) {
         self.with(|state| state.clock_jump += seconds);
     }
@@ -144,6 +239,19 @@ impl World {
             return Some(draft.source.name.clone());
         }
         self.family.kin.get(&draft.source.name).map(|kin| kin.parent.clone())
+    }
+}
+
+impl State {
+    fn count(&mut self, at: Duration) {
+        let (instant, count) = self.instant;
+        self.instant = if instant == at { (at, count + 1) } else { (at, 1) };
+        let seconds = at.as_secs_f64();
+        if INSTANT_MAX < self.instant.1 {
+            self.overrun = Some(format!("more than {INSTANT_MAX} things happen at {seconds} s"));
+        } else if MOMENTS_MAX < self.history.len() {
+            self.overrun = Some(format!("more than {MOMENTS_MAX} things happened by {seconds} s"));
+        }
     }
 }
 
@@ -195,6 +303,10 @@ impl EventSink for World {
             _ => {}
         }
         self.note(What::Event(id, Box::new(draft)));
+        let now = Self::now(self);
+        if self.with(|state| now < state.away_until) {
+            self.note(What::Unheard);
+        }
         id
     }
 }
@@ -250,6 +362,10 @@ impl fmt::Display for What {
             Self::Start(child, generation) => write!(f, "{child}.{generation} lives"),
             Self::Up(child, generation) => write!(f, "{child}.{generation} is up"),
             Self::Failed(child, generation, error) => write!(f, "{child}.{generation}: {error}"),
+            Self::Health(child, generation, health) => {
+                write!(f, "{child}.{generation} is {:?}, {:?}", health.status, health.readiness)
+            }
+            Self::Unheard => write!(f, "-- nobody has heard it"),
             Self::Ask(child, generation) => write!(f, "{child}.{generation} is asked to stop"),
             Self::Kill(child, generation) => write!(f, "{child}.{generation} is killed"),
             Self::Exit(child, generation, exit) => write!(f, "{child}.{generation}: {exit}"),

@@ -18,6 +18,115 @@ fn a_delay_grows_with_failures_in_a_row_and_is_reset_by_a_stable_run() {
 }
 
 #[test]
+fn a_crash_loop_slower_than_the_window_is_found_by_its_failures_in_a_row() {
+    let mut desk = running(Strategy::OneForOne, vec![child("a")]);
+    // Two restarts in 60 s are allowed, and it is never stable for 10 s: it starts for 31 s, and
+    // crashes 5 s later.
+    for _ in 0..6 {
+        let lines = desk.crashes("a");
+        assert!(lines[0].starts_with("a terminated (child_exited; restart in"), "{lines:?}");
+        desk.pass(1_000);
+        desk.pass(31_000);
+        desk.up("a");
+        check(desk.pass(5_000), &[]);
+    }
+    check(
+        desk.crashes("a"),
+        &[
+            "a terminated (child_limit_exceeded; trial in 30000)",
+            "a circuit closed open (child_limit_exceeded; trial in 30000)",
+        ],
+    );
+    let inputs = &desk.records[6].inputs.0;
+    assert_eq!(inputs["restarts_in_window"], Number::Count(2));
+    assert_eq!(inputs["failures_in_a_row"], Number::Count(7));
+    assert_eq!(inputs["failures_in_a_row_max"], Number::Count(6));
+}
+
+#[test]
+fn a_stable_run_or_a_stop_on_request_begins_the_row_anew() {
+    let mut desk = running(Strategy::OneForOne, vec![child("a")]);
+    let crash = |desk: &mut Desk| {
+        desk.crashes("a");
+        desk.pass(61_000);
+        desk.up("a");
+    };
+    for _ in 0..6 {
+        crash(&mut desk);
+    }
+    desk.pass(10_000);
+    for _ in 0..6 {
+        crash(&mut desk);
+    }
+    desk.call(Call::TerminateChild("a".parse().unwrap()));
+    desk.stops("a");
+    desk.call(Call::RestartChild("a".parse().unwrap()));
+    desk.up("a");
+    check(desk.crashes("a"), &["a terminated (child_exited; restart in 200)"]);
+}
+
+#[test]
+fn a_slow_crash_loop_escalates_with_what_was_found() {
+    let mut spec = child("a");
+    spec.policy = policy(OnExceeded::Escalate);
+    let mut desk = running(Strategy::OneForOne, vec![spec]);
+    for _ in 0..6 {
+        desk.crashes("a");
+        desk.pass(31_000);
+        desk.up("a");
+    }
+    check(
+        desk.crashes("a"),
+        &[
+            "a terminated (child_limit_exceeded; escalate in 0)",
+            "giving up for a (escalated; escalate in 0)",
+            "ended: gave up: 7 restarts within 186000 ms, 6 are allowed",
+        ],
+    );
+}
+
+#[test]
+fn who_joins_a_waiting_group_is_told_with_its_time_and_all_that_is_stopped() {
+    let mut spec = child("a");
+    spec.policy.backoff.initial = Duration::from_secs(1);
+    let mut desk = running(Strategy::RestForOne, vec![spec, child("b")]);
+    desk.crashes("a");
+    desk.stops("b");
+    for added in ["c", "d"] {
+        desk.call(Call::StartChild(child(added)));
+        desk.up(added);
+    }
+    desk.pass(100);
+    check(
+        desk.crashes("d"),
+        &[
+            "d terminated (child_exited; restart in 200)",
+            "d restarts c (sibling_failed; restart_group in 900)",
+            "stop c 1",
+        ],
+    );
+}
+
+#[test]
+fn a_start_that_fails_while_a_group_is_being_stopped_loses_nobody() {
+    let mut plain = child("a");
+    plain.policy = RestartPolicy::OTP;
+    let mut desk = running(Strategy::OneForAll, vec![plain, child("b"), child("c")]);
+    desk.call(Call::BounceChild("b".parse().unwrap()));
+    desk.stops("b");
+    desk.crashes("a");
+    desk.stops("c");
+    desk.fails_to_start("b");
+    desk.pass(1_000);
+    desk.up("a");
+    desk.up("b");
+    desk.up("c");
+    for child in ["a", "b", "c"] {
+        assert_eq!(desk.phase(child), Phase::Up(Trial::Ordinary), "{child}");
+    }
+}
+
+#[test]
 fn illness_interrupts_the_stable_time() {
     let mut desk = running(Strategy::OneForOne, vec![child("a")]);
     desk.crashes("a");

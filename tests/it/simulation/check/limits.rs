@@ -1,69 +1,177 @@
 //! Restart limits, recounted: the restarts within any window never exceed the limit that the spec
-//! names, and the counts in the records are the counts.
+//! names, failures in a row are what they are said to be, and the counts in the records are the
+//! counts.
 //!
 //! What is counted are the decisions of one life of a supervisor, at the times at which they were
-//! seen; the limit is the one that was drawn for the tree.
+//! seen; the limit is the one that was drawn for the tree. A count is an interval where one moment
+//! is not seen from outside, and only there: somebody empties the account by hand while other
+//! things happen, at any time between question and answer (a refused call may have emptied it,
+//! too); and OTP counts the retry of a failed start without a record, or drops it when a group or a
+//! call was faster. Everywhere else both ends are equal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use provost::protocol::command::CircuitSet;
 use provost::protocol::decision::{DecisionRecord, Input, NextKind, Reason};
 use provost::protocol::fact::{Decided, Fact};
 use provost::protocol::id::ChildName;
-use provost::protocol::spec::Limit;
-use provost::protocol::status::CircuitState;
+use provost::protocol::spec::{ChildSpec, Limit, RestartType, Strategy};
+use provost::protocol::status::{AgentState, CircuitState};
 
 use crate::simulation::check::Faults;
 use crate::simulation::shape::{Command, Family};
 use crate::simulation::world::{Moment, What};
 
+/// As in `logic::circuit`, written down once more.
+const IN_A_ROW_FACTOR: u64 = 3;
+
 /// Restarts counted so far.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
+    /// Moments seen.
+    place: usize,
     supervisors: BTreeMap<ChildName, Account>,
     children: BTreeMap<ChildName, Account>,
-    /// Children whose account somebody emptied by hand, at a moment that is not known.
-    emptied: BTreeSet<ChildName>,
+    rows: BTreeMap<ChildName, Row>,
+    /// Children whose failed start will be counted when it is tried again.
+    retries: BTreeMap<ChildName, ChildName>,
+    /// Calls under way that empty an account: which child, and since when.
+    emptying: BTreeMap<usize, (ChildName, usize)>,
+    /// Calls under way that may end a row.
+    resting: BTreeMap<usize, ChildName>,
 }
 
 #[derive(Debug, Default)]
 struct Account {
-    times: Vec<Duration>,
-    /// Whether restarts were counted that no record tells: OTP counts a retry when it is tried.
-    silent: bool,
+    marks: Vec<Mark>,
+    /// What was counted before is gone for certain, or perhaps.
+    gone: usize,
+    perhaps_gone: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Duration,
+    place: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Told,
+    Silent,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    count: u64,
+    /// It may have been set to nothing since.
+    perhaps_over: bool,
 }
 
 impl Account {
-    /// Counts one more; returns how many lie in the window then.
-    fn add(&mut self, now: Duration, limit: Limit) -> u64 {
-        self.times.push(now);
-        let inside = self.times.iter().filter(|time| now - **time <= limit.period).count();
-        u64::try_from(inside).unwrap().min(u64::from(limit.intensity) + 1)
+    fn mark(&mut self, at: Duration, place: usize, kind: Kind) {
+        self.marks.push(Mark { at, place, kind });
+    }
+
+    /// The least and the most that may lie in the window.
+    fn bounds(&self, now: Duration, limit: Limit) -> (u64, u64) {
+        let most = u64::from(limit.intensity) + 1;
+        let inside = |mark: &&Mark| now - mark.at <= limit.period && self.gone <= mark.place;
+        let sure = |mark: &&Mark| self.perhaps_gone <= mark.place && mark.kind == Kind::Told;
+        let high = self.marks.iter().filter(inside).count();
+        let low = self.marks.iter().filter(inside).filter(sure).count();
+        (u64::try_from(low).unwrap().min(most), u64::try_from(high).unwrap().min(most))
+    }
+
+    fn empty(&mut self, before: usize) {
+        self.gone = self.gone.max(before);
+        self.perhaps_gone = self.perhaps_gone.max(before);
     }
 }
 
 impl Limits {
     pub(super) fn see(&mut self, family: &Family, moment: &Moment, faults: &mut Faults) {
+        self.place += 1;
         match &moment.what {
-            What::Began(child, _) if family.kin[child].team.is_some() => {
-                self.supervisors.remove(child);
-                let below = family.kin.iter().filter(|(_, kin)| kin.parent == *child);
-                for (name, _) in below {
-                    self.children.remove(name);
-                    self.emptied.remove(name);
+            What::Began(child, _) => self.began(family, moment, child),
+            What::Command(number, command) => self.asked(*number, command),
+            What::Answer(number, answer) => self.answered(*number, answer.is_ok()),
+            What::Panicked(team) => {
+                // What it was about to tell is lost, and its life is over.
+                for (name, _) in family.kin.iter().filter(|(_, kin)| kin.parent == *team) {
+                    self.rows.remove(name);
                 }
             }
-            What::Command(
-                _,
-                Command::Reset(child)
-                | Command::Circuit(child, _)
-                | Command::Delete(child)
-                | Command::Add(child),
-            ) => {
-                self.emptied.insert(child.clone());
+            What::Event(_, draft) => {
+                self.doubt(&draft.source.name);
+                self.told(family, moment, &draft.fact, faults);
             }
-            What::Event(_, draft) => self.told(family, moment, &draft.fact, faults),
             _ => {}
+        }
+    }
+
+    fn began(&mut self, family: &Family, moment: &Moment, child: &ChildName) {
+        if let Some(supervisor) = self.retries.remove(child) {
+            let account = self.supervisors.entry(supervisor).or_default();
+            account.mark(moment.at, self.place, Kind::Silent);
+        }
+        if family.kin[child].team.is_some() {
+            self.supervisors.remove(child);
+            for (name, _) in family.kin.iter().filter(|(_, kin)| kin.parent == *child) {
+                self.children.remove(name);
+                self.rows.remove(name);
+                self.retries.remove(name);
+            }
+        }
+    }
+
+    fn asked(&mut self, number: usize, command: &Command) {
+        let empties = matches!(
+            command,
+            Command::Reset(_)
+                | Command::Circuit(_, CircuitSet::Closed | CircuitSet::Auto)
+                | Command::Delete(_)
+                | Command::Add(_)
+        );
+        if let Some(child) = command.about().filter(|_| empties) {
+            self.emptying.insert(number, (child.clone(), self.place));
+        }
+        let rests = matches!(
+            command,
+            Command::Terminate(_)
+                | Command::TerminateWithin(..)
+                | Command::Bounce(_)
+                | Command::Restart(_)
+                | Command::Circuit(..)
+        );
+        if let Some(child) = command.about().filter(|_| empties || rests) {
+            self.rows.entry(child.clone()).or_default().perhaps_over = true;
+            self.resting.insert(number, child.clone());
+        }
+    }
+
+    fn answered(&mut self, number: usize, done: bool) {
+        if let Some(child) = self.resting.remove(&number) {
+            self.rows.entry(child).or_default().perhaps_over = true;
+        }
+        let Some((child, asked)) = self.emptying.remove(&number) else { return };
+        let account = self.children.entry(child.clone()).or_default();
+        account.perhaps_gone = self.place;
+        if done {
+            account.gone = account.gone.max(asked);
+        }
+    }
+
+    /// While somebody empties it, nothing is certain.
+    fn doubt(&mut self, child: &ChildName) {
+        if self.emptying.values().any(|(other, _)| other == child) {
+            self.children.entry(child.clone()).or_default().perhaps_gone = self.place + 1;
+        }
+        if self.resting.values().any(|other| other == child) {
+            self.rows.entry(child.clone()).or_default().perhaps_over = true;
         }
     }
 
@@ -72,14 +180,34 @@ impl Limits {
             Fact::Decision(decided) if decided.record.reason != Reason::SiblingFailed => {
                 self.by_supervisor(family, moment, decided, faults);
                 self.by_child(family, moment, decided, faults);
+                self.by_row(family, moment, decided, faults);
             }
             Fact::Circuit(change)
                 if matches!(change.to, CircuitState::Closed | CircuitState::ForcedClosed) =>
             {
-                self.children.remove(&change.name);
+                self.children.entry(change.name.clone()).or_default().empty(self.place);
+                self.rows.entry(change.name.clone()).or_default().perhaps_over = true;
+            }
+            Fact::Recovery(recovery) => {
+                self.rows.remove(&recovery.name);
             }
             Fact::AgentTerminated(change) => {
-                self.children.remove(&change.name);
+                self.rows.remove(&change.name);
+                if is_forgotten(family, &change.name) {
+                    self.children.remove(&change.name);
+                }
+            }
+            Fact::AgentStateChanged(change) if change.new_state == AgentState::Stopped => {
+                let row = self.rows.entry(change.name.clone()).or_default();
+                // A plain member may only be stopped with its group.
+                *row = if is_plain(&family.kin[&change.name].spec) {
+                    Row { perhaps_over: true, ..*row }
+                } else {
+                    Row::default()
+                };
+            }
+            Fact::SupervisorStopped(report) => {
+                self.rows.entry(report.name.clone()).or_default().perhaps_over = true;
             }
             _ => {}
         }
@@ -92,7 +220,6 @@ impl Limits {
         decided: &Decided,
         faults: &mut Faults,
     ) {
-        let account = self.supervisors.entry(decided.supervisor.clone()).or_default();
         let record = &decided.record;
         let Some(limit) = family.team(&decided.supervisor).limit else {
             if count(record, "supervisor_restarts_in_window").is_some() {
@@ -101,14 +228,22 @@ impl Limits {
             return;
         };
         let Some(recorded) = count(record, "supervisor_restarts_in_window") else {
-            account.silent |= record.reason == Reason::StartFailed;
+            if record.reason == Reason::StartFailed && is_plain(&family.kin[&decided.name].spec) {
+                self.retries.insert(decided.name.clone(), decided.supervisor.clone());
+            }
             return;
         };
-        let counted = account.add(moment.at, limit);
-        compare(moment, (recorded, counted, account.silent, false), faults);
-        let over = u64::from(limit.intensity) < recorded.max(counted);
+        // A retry is counted when it is tried, with its group that may be some time before the
+        // child itself begins.
+        let retries = self.retries.values().filter(|team| **team == decided.supervisor).count();
+        let account = self.supervisors.entry(decided.supervisor.clone()).or_default();
+        account.mark(moment.at, self.place, Kind::Told);
+        let (low, high) = account.bounds(moment.at, limit);
+        let high = high + u64::try_from(retries).unwrap();
+        compare(moment, recorded, (low, high), faults);
+        let over = u64::from(limit.intensity) < recorded;
         if over != (record.next.action == NextKind::Escalate) {
-            let text = format!("{counted} within {limit:?} lead to {:?}", record.next.action);
+            let text = format!("{recorded} within {limit:?} lead to {:?}", record.next.action);
             faults.add("limit", moment, &text);
         }
     }
@@ -124,9 +259,8 @@ impl Limits {
         let Some(circuit) = family.kin[&decided.name].spec.policy.circuit else { return };
         let Some(recorded) = count(record, "restarts_in_window") else { return };
         let account = self.children.entry(decided.name.clone()).or_default();
-        let counted = account.add(moment.at, circuit.limit);
-        let emptied = self.emptied.contains(&decided.name);
-        compare(moment, (recorded, counted, account.silent, emptied), faults);
+        account.mark(moment.at, self.place, Kind::Told);
+        compare(moment, recorded, account.bounds(moment.at, circuit.limit), faults);
         let held = record.inputs.0.get("limit_applied") == Some(&Input::Flag(false));
         let over = u64::from(circuit.limit.intensity) < recorded;
         let told =
@@ -136,17 +270,49 @@ impl Limits {
             faults.add("limit", moment, &text);
         }
     }
+
+    /// Failures in a row, which delays grow with and a slow crash loop is known by.
+    fn by_row(&mut self, family: &Family, moment: &Moment, decided: &Decided, faults: &mut Faults) {
+        let record = &decided.record;
+        let row = self.rows.entry(decided.name.clone()).or_default();
+        let slow = count(record, "failures_in_a_row");
+        let before = count(record, "consecutive_failures").or(slow.map(|failures| failures - 1));
+        if let Some(before) = before {
+            let fits = before == row.count || row.perhaps_over && before < row.count;
+            if !fits {
+                let text = format!("{} failures in a row, the record says {before}", row.count);
+                faults.add("limit", moment, &text);
+            }
+            // One that is not counted makes the row no longer.
+            let counted = !record.inputs.0.contains_key("counted") && slow.is_none();
+            *row = Row { count: before + u64::from(counted), perhaps_over: false };
+        }
+        let Some(circuit) = family.kin[&decided.name].spec.policy.circuit else { return };
+        let most = u64::from(circuit.limit.intensity) * IN_A_ROW_FACTOR;
+        let restarted = count(record, "restarts_in_window").is_some()
+            && matches!(record.reason, Reason::ChildExited | Reason::StartFailed)
+            && record.inputs.0.get("limit_applied") != Some(&Input::Flag(false));
+        if slow.is_some_and(|failures| failures <= most) || restarted && most < row.count {
+            let text = format!("{} failures in a row, {most} allowed", row.count);
+            faults.add("limit", moment, &text);
+        }
+    }
 }
 
-fn compare(
-    moment: &Moment,
-    (recorded, counted, silent, emptied): (u64, u64, bool, bool),
-    faults: &mut Faults,
-) {
-    let too_many = counted < recorded && !silent;
-    let too_few = recorded < counted && !emptied;
-    if too_many || too_few {
-        let text = format!("{counted} restarts lie in the window, the record says {recorded}");
+/// Whether nothing is kept of a child that has ended.
+fn is_forgotten(family: &Family, name: &ChildName) -> bool {
+    let kin = &family.kin[name];
+    kin.spec.restart == RestartType::Temporary
+        || family.team(&kin.parent).strategy == Strategy::SimpleOneForOne
+}
+
+fn is_plain(spec: &ChildSpec) -> bool {
+    spec.policy.circuit.is_none() && spec.policy.backoff.initial.is_zero()
+}
+
+fn compare(moment: &Moment, recorded: u64, (low, high): (u64, u64), faults: &mut Faults) {
+    if recorded < low || high < recorded {
+        let text = format!("{low} to {high} restarts lie in the window, recorded are {recorded}");
         faults.add("limit", moment, &text);
     }
 }

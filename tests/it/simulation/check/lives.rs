@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use provost::actors::tree::DynamicChildren;
 use provost::board::Board;
 use provost::protocol::decision::{DecisionRecord, NextKind};
 use provost::protocol::fact::Fact;
@@ -23,6 +24,9 @@ pub(super) struct Lives {
     /// Runs of which something is there.
     live: BTreeMap<ChildName, BTreeSet<Generation>>,
     last: BTreeMap<ChildName, Generation>,
+    /// Children of which a run has lived; one that is killed with its supervisor may be begun and
+    /// never live.
+    lived: BTreeSet<ChildName>,
     /// Children begun in the present life of each supervisor, in start order.
     begun: BTreeMap<ChildName, Vec<ChildName>>,
     /// Why a child may be started again.
@@ -50,6 +54,7 @@ impl Lives {
                     faults.add("two lives", moment, &format!("{live:?} of {child} live still"));
                 }
                 live.insert(*generation);
+                self.lived.insert(child.clone());
             }
             What::Gone(child, generation) => {
                 self.live.entry(child.clone()).or_default().remove(generation);
@@ -87,8 +92,9 @@ impl Lives {
         }
         let why = self.reasons.insert(child.clone(), Reasons::default()).unwrap_or_default();
         let called = calls.concern(child, moment.at);
-        if called && why.group {
-            // A start that was called for does not use up that of the group which follows.
+        if (called || why.alone) && why.group {
+            // A start that was called for, or a trial, does not use up that of the group which
+            // follows.
             self.reasons.entry(child.clone()).or_default().group = true;
         }
         let sibling_called = family
@@ -104,6 +110,12 @@ impl Lives {
         let with_group = why.group || grouped && (sibling_called || unseen);
         if !(first || called || why.own || with_group) {
             faults.add("start", moment, "nothing told why it is started again");
+        }
+        // Whoever is forgotten with his supervisor, or described with it, may come again.
+        let once = kin.spec.restart == RestartType::Temporary
+            && (kin.added || kin.dynamic == DynamicChildren::Keep);
+        if once && self.lived.contains(child) && !called {
+            faults.add("start", moment, "a temporary child has a second run");
         }
         if grouped && !called && !why.alone {
             self.none_later(family, (moment, "it is started"), child, faults);

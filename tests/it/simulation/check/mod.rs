@@ -2,9 +2,10 @@
 //! supervisors keep for themselves.
 //!
 //! A fault begins with the name of its rule: `two lives`, `generation`, `order`, `start`, `limit`,
-//! `record`, `cause`, `state`, `answer`, `calm`, `end`.
+//! `record`, `cause`, `state`, `answer`, `health`, `calm`, `end`, `spin`.
 
 mod calls;
+mod health;
 mod limits;
 mod lives;
 mod records;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use provost::board::Board;
 
 use crate::simulation::check::calls::Calls;
+use crate::simulation::check::health::Healths;
 use crate::simulation::check::limits::Limits;
 use crate::simulation::check::lives::Lives;
 use crate::simulation::check::records::Records;
@@ -47,6 +49,7 @@ pub(crate) struct Checkers {
     seen: usize,
     calls: Calls,
     lives: Lives,
+    healths: Healths,
     limits: Limits,
     records: Records,
     story: Story,
@@ -60,6 +63,7 @@ impl Checkers {
             seen: 0,
             calls: Calls::default(),
             lives: Lives::default(),
+            healths: Healths::default(),
             limits: Limits::default(),
             records: Records,
             story: Story::default(),
@@ -71,6 +75,7 @@ impl Checkers {
     pub(crate) fn look(&mut self, board: &Board) {
         self.read_on();
         self.lives.compare(&self.world.family, board, &mut self.faults);
+        self.healths.compare(board, &mut self.faults);
         self.story.compare(&self.world.family, board, &mut self.faults);
     }
 
@@ -97,12 +102,13 @@ impl Checkers {
         self.faults.0
     }
 
-    fn read_on(&mut self) {
+    pub(crate) fn read_on(&mut self) {
         let family = &self.world.family;
         for moment in self.world.since(self.seen) {
             self.seen += 1;
             self.calls.see(&moment);
             self.lives.see((family, &self.calls), &moment, &mut self.faults);
+            self.healths.see(family, &moment, &mut self.faults);
             self.limits.see(family, &moment, &mut self.faults);
             self.records.see(family, &moment, &mut self.faults);
             self.story.see(family, &moment, &mut self.faults);

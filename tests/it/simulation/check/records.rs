@@ -152,7 +152,10 @@ fn within(record: &DecisionRecord) -> Result<(), String> {
 
 fn exceeded(record: &DecisionRecord) -> Result<(), String> {
     let (found, allowed) = pair(record, "restarts_in_window", "intensity")?;
-    expect(allowed < found, "the child's limit was not exceeded")?;
+    // A loop that is slower than the window is known by its failures in a row.
+    let slow = pair(record, "failures_in_a_row", "failures_in_a_row_max")
+        .is_ok_and(|(in_a_row, most)| most < in_a_row);
+    expect(allowed < found || slow, "the child's limit was not exceeded")?;
     let next = record.next.action;
     match record.rule.on_exceeded {
         Some(OnExceeded::Quarantine) => opens(record),

@@ -22,6 +22,9 @@ pub(super) struct Story {
     states: BTreeMap<ChildName, AgentState>,
     /// First failure of each child's present outage.
     outages: BTreeMap<ChildName, EventId>,
+    /// Plain members that were stopped: with their group, and the outage goes on, or because
+    /// somebody asked for it, and it is over. The next event tells which.
+    perhaps_over: BTreeSet<ChildName>,
     /// Children of which an event may have been lost, until the next one is told.
     lost: BTreeSet<ChildName>,
     /// A failure whose decision is still to be told.
@@ -43,11 +46,30 @@ impl Story {
                 self.lost.extend(children.map(|(name, _)| name.clone()));
             }
             What::Event(id, draft) => {
+                self.settle_outage(draft);
                 self.linked(family, (moment, *id), draft, faults);
-                self.told(moment, *id, draft, faults);
+                self.told(family, moment, (*id, draft), faults);
                 self.events.insert(*id);
             }
             _ => {}
+        }
+    }
+
+    fn settle_outage(&mut self, draft: &EventDraft) {
+        let name = &draft.source.name;
+        if self.perhaps_over.remove(name) && draft.correlation.is_none() {
+            self.outages.remove(name);
+        }
+    }
+
+    /// Whoever is stopped because somebody asked for it is in no outage any more.
+    fn stopped(&mut self, family: &Family, name: &ChildName) {
+        let Some(kin) = family.kin.get(name) else { return };
+        let policy = &kin.spec.policy;
+        if policy.circuit.is_none() && policy.backoff.initial.is_zero() {
+            self.perhaps_over.insert(name.clone());
+        } else {
+            self.outages.remove(name);
         }
     }
 
@@ -74,7 +96,13 @@ impl Story {
         }
     }
 
-    fn told(&mut self, moment: &Moment, id: EventId, draft: &EventDraft, faults: &mut Faults) {
+    fn told(
+        &mut self,
+        family: &Family,
+        moment: &Moment,
+        (id, draft): (EventId, &EventDraft),
+        faults: &mut Faults,
+    ) {
         let name = &draft.source.name;
         match &draft.fact {
             Fact::Failure(_) => {
@@ -94,7 +122,12 @@ impl Story {
                 }
             }
             Fact::AgentSpawned(spawned) => self.changed(moment, &spawned.change, faults),
-            Fact::AgentStateChanged(change) => self.changed(moment, change, faults),
+            Fact::AgentStateChanged(change) => {
+                self.changed(moment, change, faults);
+                if change.new_state == AgentState::Stopped {
+                    self.stopped(family, name);
+                }
+            }
             Fact::AgentTerminated(change) => {
                 self.changed(moment, change, faults);
                 self.outages.remove(name);
