@@ -37,6 +37,7 @@ struct Bench {
     slot: KeeperSlot,
     state_dir: PathBuf,
     beats: Option<Arc<dyn Beats>>,
+    runs: std::sync::atomic::AtomicU64,
     _life: KeeperLife,
 }
 
@@ -49,7 +50,7 @@ impl Bench {
         let (keeper, life) = Keeper::launch(options).await.unwrap();
         let slot = KeeperSlot::default();
         slot.set(Some(keeper));
-        Self { dir, slot, state_dir, beats: None, _life: life }
+        Self { dir, slot, state_dir, beats: None, runs: 2.into(), _life: life }
     }
 
     fn spec(&self, command: &[&str], probes: ProbesSpec) -> AgentSpec {
@@ -107,7 +108,9 @@ impl Bench {
 
     async fn start(&self, command: &[&str], probes: ProbesSpec) -> Run {
         let runtime = self.runtime(self.spec(command, probes));
-        Run(runtime.start(Generation(1)).await.unwrap())
+        // No two runs of one agent have the same number: what is left of one is found by it.
+        let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Run(runtime.start(Generation(number)).await.unwrap())
     }
 }
 

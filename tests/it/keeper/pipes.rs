@@ -50,6 +50,7 @@ async fn messages_arrive_in_order_and_all_else_is_log() {
         echo '{"op":"beat","id":"a"}'; read -r line; printf '{"id":"t","state":"completed"}'"#;
     let (mut handle, run) = start(&bench, IoMode::Lines, script).await;
     assert_eq!(next(&handle).await.as_deref(), Some(r#"{"id":"t","state":"working"}"#));
+    handle.stdio().write("go on\n".to_owned()).unwrap();
     assert_eq!(next(&handle).await.as_deref(), Some(r#"{"id":"t","state":"completed"}"#));
     assert_eq!(next(&handle).await, None, "the run is over");
     assert_eq!(handle.exited().await, ChildExit::Exited { code: 0 });
