@@ -223,7 +223,7 @@ fn restart_settings_that_could_have_no_effect_are_warned_of_with_the_reason() {
     warned_after_worker(
         "restart = { intensity = 0, period = \"1m\", backoff = { factor = 3.0 } }\n",
         &[
-            "a.toml:3:36: agent_types.w.restart.period: has no effect: intensity 0 allows no restart, so that nothing is counted or delayed; remove it, or raise intensity",
+            "a.toml:3:37: agent_types.w.restart.period: has no effect: intensity 0 allows no restart, so that nothing is counted or delayed; remove it, or raise intensity",
             "a.toml:3:64: agent_types.w.restart.backoff.factor: has no effect: intensity 0 allows no restart, so that nothing is counted or delayed; remove it, or raise intensity",
         ],
     );
