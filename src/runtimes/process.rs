@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::Account;
-use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
+use crate::ports::{AgentRuntime, BoxFuture, RunFace, RunSpec, RunningAgent};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
-use crate::runtimes::keeper::{Confines, Hold, KeeperSlot, LogSettings, ProcessHandle, ProcessRun};
+use crate::runtimes::keeper::{
+    Confines, Hold, KeeperSlot, LogSettings, Owner, ProcessHandle, ProcessRun,
+};
 use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
 /// Version of the agent contract, as `PROVOST_PROTOCOL` tells it.
@@ -119,7 +121,27 @@ impl ProcessSettings {
             umask: None,
             marks: MARKS.map(str::to_owned).to_vec(),
             confines: Confines { hold: self.hold, ..confines(&self.spec, generation, account) },
+            owner: Some(Owner {
+                name: self.spec.name.clone(),
+                agent_id: Some(self.spec.agent_id.clone()),
+                generation,
+                settings: self.fingerprint(),
+            }),
+            on_daemon_exit: self.spec.on_daemon_exit,
         }
+    }
+
+    /// Stands for what the program is begun with, as far as the configuration says it: equal ones
+    /// mean that a run need not be begun anew to have the present settings.
+    fn fingerprint(&self) -> u64 {
+        // FNV-1a: must be the same in every build, which the standard hasher does not promise.
+        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let AgentSpec { command, env, cwd, .. } = &self.spec;
+        let words = command.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+        let bytes = words.flat_map(|word| word.bytes().chain([0]));
+        let bytes = bytes.chain(cwd.as_os_str().as_encoded_bytes().iter().copied());
+        bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
     }
 }
 
@@ -155,11 +177,14 @@ impl AgentRuntime for ProcessRuntime {
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
         let Self { keeper, settings } = self.clone();
         let stop_signal = settings.spec.stop.signal;
+        let fingerprint = settings.fingerprint();
         Box::pin(async move {
             let account = account_of(&settings.spec).await?;
             let process = keeper.start(settings.run(generation, account.as_ref())).await?;
+            let is_current = process.settings() == Some(fingerprint);
+            let spec = if is_current { RunSpec::Current } else { RunSpec::Outdated };
             let (request, codes) = (Request::Nothing, ExitCodes::default());
-            let running = RunningProcess { process, stop_signal, request, codes };
+            let running = RunningProcess { process, stop_signal, spec, request, codes };
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -170,6 +195,7 @@ impl AgentRuntime for ProcessRuntime {
 struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
+    spec: RunSpec,
     request: Request,
     codes: ExitCodes,
 }
@@ -185,6 +211,16 @@ enum Request {
 impl RunningAgent for RunningProcess {
     fn pid(&self) -> Option<u32> {
         Some(self.process.pid())
+    }
+
+    fn face(&self) -> RunFace {
+        RunFace {
+            pid: self.pid(),
+            origin: self.process.origin(),
+            containment: self.process.containment(),
+            spec: self.spec,
+            ..RunFace::default()
+        }
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ChildExit> {
