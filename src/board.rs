@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
-use crate::protocol::spec::{ChildKind, Limit, Strategy};
+use crate::protocol::spec::{ChildKind, Limit, RuntimeKind, Strategy};
 use crate::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
     TreeNode,
@@ -24,6 +24,8 @@ pub struct AgentFace {
     pub agent_id: AgentId,
     /// Type.
     pub agent_type: AgentTypeName,
+    /// How it runs.
+    pub runtime: RuntimeKind,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -135,7 +137,10 @@ impl Board {
     /// How many local agents take a place of the pool.
     #[must_use]
     pub fn places_taken(&self) -> usize {
-        let takes = |entry: &Entry| entry.agent.is_some() && entry.state.takes_a_place();
+        let is_local = |agent: &AgentFace| agent.runtime != RuntimeKind::Remote;
+        let takes = |entry: &Entry| {
+            entry.agent.as_ref().is_some_and(is_local) && entry.state.takes_a_place()
+        };
         self.entries.iter().filter(|entry| takes(entry)).count()
     }
 

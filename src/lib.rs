@@ -12,7 +12,7 @@
 //! | 6 | [`cli`] | what people type and see |
 //! | 5 | [`daemon`] | builds everything, runs it, stops it; the only place that knows all |
 //! | 4 | [`actors`] | supervisors and workers: state, messages, timers; no decision of their own |
-//! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, or inside the daemon; its probes |
+//! | 4 | [`runtimes`] | how an agent runs: a process through the keeper, elsewhere, or inside the daemon; its probes |
 //! | 4 | [`transport`] | our own NATS: connection, embedded server, streams, outbox, commands |
 //! | 4 | [`adapters`] | how a downstream is reached |
 //! | 4 | [`web`] | liveness, health, metrics and documents over HTTP |
@@ -44,8 +44,11 @@
 //! │   ├── keeper                starts and reaps processes
 //! │   ├── nats_server           only when no other server is configured
 //! │   ├── nats                  the connection, the streams, the claim to the prefix
-//! │   └── outbox                delivers events
+//! │   ├── outbox                delivers events
+//! │   ├── presence              claims the prefix
+//! │   └── remotes               hears the beats of remote agents, publishes orders to them
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
+//! ├── newcomers                 makes entries for remote agents that nobody declared
 //! ├── commands                  `agent.command` and `system.control`
 //! └── http                      health, metrics and documents, on loopback
 //! ```

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::logic::beats::Line;
+use crate::protocol::agent::{Beat, FromAgent, ToAgent};
 use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
 use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
@@ -230,6 +232,69 @@ pub trait CommandHandler: fmt::Debug + Send + Sync + 'static {
 
     /// Carries out one command of `system.control`.
     fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer>;
+}
+
+/// One running agent, as tasks see it. Both directions are bounded.
+pub trait AgentChannel: fmt::Debug + Send + Sync + 'static {
+    /// Hands a message over; returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::Full`] when so much waits already that the message finds no room: it is
+    /// refused whole. [`ChannelError::Closed`] when the run is over or takes nothing any more.
+    fn send(&self, message: &ToAgent) -> Result<(), ChannelError>;
+
+    /// Waits for what the agent says next; `None` when the run is over and all is received.
+    /// A message counts as delivered when this returns it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no message is lost.
+    fn receive(&self) -> BoxFuture<'_, Option<FromAgent>>;
+}
+
+/// Why a message to an agent was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ChannelError {
+    /// The agent, or the way to it, is not fast enough.
+    #[error("{waiting} {unit} wait for the agent already; at most {bound} may")]
+    Full {
+        /// How much waits.
+        waiting: usize,
+        /// How much may.
+        bound: usize,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// The message is too long.
+    #[error("message has {bytes} bytes; at most {bound} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        bound: usize,
+    },
+    /// The run is over, or takes nothing any more.
+    #[error("the agent takes no messages any more")]
+    Closed,
+}
+
+/// Takes the beats of agents that are started elsewhere.
+pub trait BeatSink: fmt::Debug + Send + Sync + 'static {
+    /// An agent has beaten; returns at once.
+    fn beat(&self, beat: Beat);
+
+    /// Whether beats can arrive at all has changed.
+    fn line(&self, line: Line);
+}
+
+/// A message on its way to an agent that is started elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteOrder {
+    /// The agent.
+    pub agent: AgentId,
+    /// The message.
+    pub message: ToAgent,
 }
 
 /// A part of the daemon that runs as a child of the tree (A4).

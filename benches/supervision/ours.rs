@@ -171,6 +171,7 @@ fn agent_spec(child: usize) -> AgentSpec {
         stop: StopSpec::default(),
         nats_access: false,
         on_daemon_exit: OnDaemonExit::default(),
+        exec: provost::protocol::spec::ExecSpec::default(),
         care: provost::protocol::care::CareSpec::default(),
         restart: RestartType::Permanent,
         policy: RestartPolicy::OTP,

@@ -453,6 +453,7 @@ fn agent(name: &ChildName, restart: RestartType) -> AgentSpec {
         stop: StopSpec::default(),
         nats_access: false,
         on_daemon_exit: OnDaemonExit::Stop,
+        exec: provost::protocol::spec::ExecSpec::default(),
         care: provost::protocol::care::CareSpec::default(),
         restart,
         policy: RestartPolicy::OTP,

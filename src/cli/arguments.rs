@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::exit::Exit;
 use crate::cli::output::Format;
-use crate::cli::values::{agent_name, grace, log_lines, pair, prefix, span, timeout};
+use crate::cli::values::{
+    Moment, agent_name, grace, log_lines, moment, pair, prefix, span, timeout,
+};
 use crate::protocol::command::CircuitSet;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
@@ -363,6 +365,7 @@ pub(crate) struct EventsArguments {
 
 /// `provost logs`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct LogsArguments {
     /// Configuration file that says where the daemon is; may be given several times.
     #[arg(long = "config", value_name = "FILE")]
@@ -373,9 +376,16 @@ pub(crate) struct LogsArguments {
     /// Go on with new lines, until Ctrl-C.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Lines from the end, 1 to 10000.
-    #[arg(short = 'n', long, value_name = "LINES", value_parser = log_lines, default_value = "100")]
-    pub(crate) lines: u32,
+    /// Only what the run before the present one wrote.
+    #[arg(short, long, conflicts_with = "follow")]
+    pub(crate) previous: bool,
+    /// Only what came after this time: a length of time before now, such as 10m, or a date and time
+    /// such as 2026-01-31T12:00:00Z. Exact to two seconds.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<Moment>,
+    /// Lines from the end, 1 to 10000; 100 unless --previous or --since says what is wanted.
+    #[arg(short = 'n', long, value_name = "LINES", value_parser = log_lines)]
+    pub(crate) lines: Option<u32>,
 }
 
 /// `provost config`.

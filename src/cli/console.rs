@@ -72,6 +72,15 @@ impl Console {
         writeln!(self.raw, "{text}").map_err(|error| Failure::output(&error))
     }
 
+    /// Writes somebody else's bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::line`].
+    pub(crate) fn raw_bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.raw.write_all(bytes).map_err(|error| Failure::output(&error))
+    }
+
     /// Sends what was written on its way.
     ///
     /// # Errors

@@ -43,6 +43,29 @@ pub(crate) fn find(
     Ok(settings)
 }
 
+/// State folders in which the daemon's files may be; none where an address says that the daemon may
+/// be elsewhere.
+///
+/// # Errors
+///
+/// The configuration has faults.
+pub(crate) fn state_dirs(
+    common: &Common,
+    files: &[PathBuf],
+    environment: &Environment,
+    console: &mut Console,
+) -> Result<Vec<PathBuf>, Failure> {
+    if common.state_dir.is_none() && (common.nats_url.is_some() || common.context.is_some()) {
+        return Ok(Vec::new());
+    }
+    let loaded = load(common, files, environment, console)?;
+    let configured = loaded.config.provost.state_dir;
+    let is_embedded = matches!(loaded.config.nats.target, NatsTarget::Embedded);
+    let users = environment.state_dir().filter(|users| is_embedded && *users != configured);
+    let users = users.filter(|_| common.state_dir.is_none());
+    Ok([configured].into_iter().chain(users).collect())
+}
+
 /// The overrides that flags are.
 pub(crate) fn overrides(common: &Common) -> Overrides {
     Overrides {

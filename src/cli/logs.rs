@@ -13,6 +13,9 @@ use crate::cli::output::{Format, refuse_names, value_of};
 use crate::cli::session::{Session, WAIT};
 use crate::protocol::command::{AgentCommand, Answer, LogLines, LogsRequest};
 
+/// Lines from the end when nobody says how many.
+const LINES: u32 = 100;
+
 /// Time between two questions for new lines.
 const ASK_EVERY: Duration = Duration::from_millis(300);
 
@@ -26,8 +29,11 @@ pub(crate) async fn logs(
     arguments: &LogsArguments,
 ) -> Result<Exit, Failure> {
     refuse_names("a log", session.format)?;
-    let mut request =
-        LogsRequest { agent: arguments.agent.clone(), lines: Some(arguments.lines), after: None };
+    let mut request = LogsRequest {
+        agent: arguments.agent.clone(),
+        lines: arguments.lines.or(Some(LINES)),
+        after: None,
+    };
     loop {
         let answer = session.ask_agent(&AgentCommand::Logs(request.clone()), WAIT).await?;
         let Some(lines) = &answer.logs else { return refusal(session, answer, arguments).await };
@@ -94,7 +100,14 @@ mod tests {
     use crate::cli::testing::{Script, block_on, session};
 
     fn arguments() -> LogsArguments {
-        LogsArguments { files: Vec::new(), agent: "w1".to_owned(), follow: false, lines: 2 }
+        LogsArguments {
+            files: Vec::new(),
+            agent: "w1".to_owned(),
+            follow: false,
+            previous: false,
+            since: None,
+            lines: Some(2),
+        }
     }
 
     fn answer(lines: &[&str], next: u64, lost_bytes: u64) -> serde_json::Value {

@@ -27,6 +27,7 @@ mod agent_view;
 mod agents;
 mod event_text;
 mod events;
+mod log_files;
 mod logs;
 mod system;
 mod watch;
@@ -56,7 +57,8 @@ use serde_json::json;
 
 use crate::cli::agents::Act;
 use crate::cli::arguments::{
-    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, DemoArguments, SystemVerb, Verb,
+    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, DemoArguments, LogsArguments,
+    SystemVerb, Verb,
 };
 use crate::cli::console::Console;
 use crate::cli::demo::DemoOptions;
@@ -155,8 +157,8 @@ fn act(
         | Verb::Remove(_)
         | Verb::Circuit(_)
         | Verb::System(_)
-        | Verb::Events(_)
-        | Verb::Logs(_)) => with_daemon(console, common, verb, environment),
+        | Verb::Events(_)) => with_daemon(console, common, verb, environment),
+        Verb::Logs(arguments) => logs(console, common, arguments, environment),
     }
 }
 
@@ -176,11 +178,7 @@ fn with_daemon(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let settings = find::find(common, files_of(&verb), environment, console)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        Failure::new(Fault::OutputFailed, "no runtime can be started", "check ulimit -n")
-            .caused_by(&error)
-    })?;
+    let runtime = runtime()?;
     let asking = async {
         let client = NatsClient::open(&settings).await?;
         let mut session = Session {
@@ -201,6 +199,45 @@ fn with_daemon(
             done = Box::pin(asking) => done,
             _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
         }
+    })
+}
+
+/// Reads a log where its file is, else asks the daemon.
+fn logs(
+    console: &mut Console,
+    common: &Common,
+    arguments: LogsArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    output::refuse_names("a log", common.output)?;
+    let folders = find::state_dirs(common, &arguments.files, environment, console)?;
+    let file = folders.iter().find_map(|folder| log_files::log_file(folder, &arguments.agent));
+    let Some(file) = file else {
+        if arguments.previous || arguments.since.is_some() {
+            let message = format!("no log of {} is on this machine", arguments.agent);
+            let next = "--previous and --since read the log files; run it where the daemon runs, \
+                        or say where its state folder is with --state-dir";
+            return Err(Failure::new(Fault::Usage, message, next));
+        }
+        return with_daemon(console, common, Verb::Logs(arguments), environment);
+    };
+    let runtime = runtime()?;
+    let showing =
+        log_files::show(console, common.output, &arguments, (file.as_path(), Timestamp::now()));
+    runtime.block_on(async {
+        tokio::select! {
+            // Dropped on Ctrl-C: what was read is printed.
+            done = Box::pin(showing) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| {
+        Failure::new(Fault::OutputFailed, "no runtime can be started", "check ulimit -n")
+            .caused_by(&error)
     })
 }
 

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cli::human::parse_span;
 use crate::protocol::command::{GRACE_MS_MAX, LOG_LINES_MAX};
 use crate::protocol::id::IdError;
@@ -44,6 +46,35 @@ pub(crate) fn grace(text: &str) -> Result<Duration, String> {
     Ok(grace)
 }
 
+/// A time that was given as such, or as a length of time before now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Moment {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+impl Moment {
+    /// The time that is meant.
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH),
+            Self::At(time) => time,
+        }
+    }
+}
+
+/// Reads a time.
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(Moment::At(time));
+    }
+    parse_span(text)
+        .map(Moment::Ago)
+        .map_err(|error| format!("{error}; or give a date and time such as 2026-01-31T12:00:00Z"))
+}
+
 /// Reads a number of log lines.
 pub(crate) fn log_lines(text: &str) -> Result<u32, String> {
     let lines = text.parse().ok().filter(|lines| (1..=LOG_LINES_MAX).contains(lines));
@@ -72,6 +103,12 @@ mod tests {
         assert!(log_lines("0").unwrap_err().contains("1 to 10000"));
         assert!(log_lines("x").is_err());
         assert_eq!(log_lines("10000"), Ok(10_000));
+        assert_eq!(moment("10m"), Ok(Moment::Ago(Duration::from_secs(600))));
+        let then: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        assert_eq!(moment("2026-01-31T12:00:00Z"), Ok(Moment::At(then)));
+        let hour_before = "2026-01-31T11:00:00Z".parse().unwrap();
+        assert_eq!(moment("1h").unwrap().before(then), hour_before);
+        assert!(moment("yesterday").unwrap_err().contains("2026-01-31T12:00:00Z"));
     }
 
     #[test]

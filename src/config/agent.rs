@@ -11,7 +11,8 @@ use crate::config::units::MASK;
 use crate::protocol::care::{ExitRule, LimitsSpec, ProbesSpec};
 use crate::protocol::id::{AgentTypeName, ChildName};
 use crate::protocol::spec::{
-    OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec, SupervisorSpec,
+    ExecSpec, OnDaemonExit, RestartPolicy, RestartType, RuntimeKind, Significance, StopSpec,
+    SupervisorSpec,
 };
 
 /// The pool of agents.
@@ -77,6 +78,8 @@ pub struct AgentType {
     pub spawn: SpawnPermission,
     /// What its agents' processes may use.
     pub limits: LimitsSpec,
+    /// How a task reaches its process, for exec agents.
+    pub exec: ExecSpec,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where it is declared, as `file:line`, if anywhere.
@@ -106,6 +109,7 @@ impl AgentType {
             exit_rules: Vec::new(),
             spawn: SpawnPermission::default(),
             limits: LimitsSpec { core_bytes: Some(0), ..LimitsSpec::default() },
+            exec: ExecSpec::default(),
             labels: BTreeMap::new(),
             origin: None,
         }

@@ -107,6 +107,7 @@ impl Checker<'_> {
             ),
             spawn: self.spawn_permission(&join(key, "spawn"), &raw.spawn),
             limits: self.limits(&join(key, "limits"), &raw.limits, raw.runtime),
+            exec: self.exec(key, raw.runtime, raw.exec),
             labels: raw.labels,
             origin: self.origin(key),
         }
@@ -123,6 +124,10 @@ impl Checker<'_> {
                         self.fault_of(&key, program, "names no program");
                     }
                     Some(_) => {}
+                }
+                if raw.runtime == RuntimeKind::Exec {
+                    self.templates(&key, &command);
+                    self.templates(&key.replace("command", "args"), &raw.args);
                 }
             }
             RuntimeKind::Remote if !command.is_empty() => {

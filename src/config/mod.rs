@@ -42,6 +42,7 @@ mod walk;
 mod check;
 mod check_agents;
 mod check_downstreams;
+mod check_exec;
 mod check_limits;
 mod check_nats;
 mod check_probes;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::raw_rules::{RawExitRule, RawSpawn};
 use crate::config::units::{ByteSize, Span};
 use crate::protocol::spec::{
-    AutoShutdown, Jitter, OnDaemonExit, OnExceeded, RestartType, RuntimeKind, SignalName,
+    AutoShutdown, ExecInput, ExecOutput, ExecSpec, Jitter, OnDaemonExit, OnExceeded, RestartType,
+    RuntimeKind, SignalName,
 };
 
 /// What can be started, under a name.
@@ -58,6 +59,8 @@ pub(crate) struct RawAgentType {
     pub(crate) spawn: RawSpawn,
     /// What its agents' processes may use, and who they are.
     pub(crate) limits: RawLimits,
+    /// How a task reaches its process; for exec agents.
+    pub(crate) exec: RawExec,
     /// Labels, for people and filters.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -82,6 +85,7 @@ impl Default for RawAgentType {
             exit_rules: Vec::new(),
             spawn: RawSpawn::default(),
             limits: RawLimits::default(),
+            exec: RawExec::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -133,6 +137,31 @@ impl Default for RawLimits {
             user: None,
             group: None,
         }
+    }
+}
+
+/// How a task reaches the process that works on it, and how its result is found; for exec agents.
+/// The command may have places for the input: `{{input}}`, `{{input.name}}`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Exec")]
+pub(crate) struct RawExec {
+    /// What the process reads: the whole task as JSON, its input, or nothing.
+    pub(crate) stdin: ExecInput,
+    /// What the process writes: text, one JSON value, or a JSON value a line.
+    pub(crate) stdout: ExecOutput,
+    /// JSON Pointer to the result in the output; empty for the whole of it.
+    #[schemars(length(max = 1024))]
+    pub(crate) pointer: String,
+    /// Longest output, in bytes.
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub(crate) max_output_bytes: u64,
+}
+
+impl Default for RawExec {
+    fn default() -> Self {
+        let ExecSpec { stdin, stdout, pointer, max_output_bytes } = ExecSpec::default();
+        Self { stdin, stdout, pointer, max_output_bytes }
     }
 }
 

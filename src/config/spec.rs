@@ -1,12 +1,15 @@
 //! From an agent type and an entry to the spec that the tree takes.
 
+use std::collections::BTreeMap;
+
 use crate::config::agent::{AgentEntry, AgentType, EnvValue};
 use crate::config::checked::Config;
 use crate::config::units::names_a_secret;
+use crate::protocol::agent::Beat;
 use crate::protocol::care::CareSpec;
 use crate::protocol::command::SpawnRequest;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
-use crate::protocol::spec::AgentSpec;
+use crate::protocol::spec::{AgentSpec, ExecSpec, RuntimeKind};
 
 /// Why no spec can be made.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -105,13 +108,58 @@ impl Config {
                 limits: agent_type.limits.clone(),
                 probes: agent_type.probes.clone(),
                 exit_rules: agent_type.exit_rules.clone(),
-                ..CareSpec::default()
             },
+            exec: agent_type.exec.clone(),
             restart: agent_type.restart,
             policy: agent_type.policy,
             labels,
             origin: agent_type.origin.clone(),
         })
+    }
+
+    /// The spec of a remote agent that nobody declared and that has beaten: of the type that its
+    /// beat names, if that is declared as remote; else of the type `remote` with the defaults.
+    #[must_use]
+    pub fn newcomer_spec(&self, name: &ChildName, beat: &Beat) -> AgentSpec {
+        let is_remote = |name: &&AgentTypeName| {
+            let declared = self.agent_types.get(*name);
+            declared.is_some_and(|declared| declared.runtime == RuntimeKind::Remote)
+        };
+        let declared = beat.agent_type.as_ref().filter(is_remote);
+        let spec = declared.and_then(|agent_type| {
+            let entry = AgentEntry::new(name.clone(), agent_type.clone());
+            self.agent_spec(&entry, beat.id.clone()).ok()
+        });
+        let defaults = AgentType::process(Vec::new(), self.provost.state_dir.clone());
+        let mut spec = spec.unwrap_or_else(|| AgentSpec {
+            agent_id: beat.id.clone(),
+            name: name.clone(),
+            agent_type: AgentTypeName::remote(),
+            runtime: RuntimeKind::Remote,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            secret_env: Vec::new(),
+            cwd: defaults.cwd,
+            capabilities: Vec::new(),
+            slots: beat.slots,
+            max_memory_mb: None,
+            timeout: defaults.timeout,
+            stop: defaults.stop,
+            nats_access: false,
+            on_daemon_exit: defaults.on_daemon_exit,
+            care: CareSpec::default(),
+            exec: ExecSpec::default(),
+            restart: defaults.restart,
+            policy: defaults.policy,
+            labels: BTreeMap::new(),
+            origin: None,
+        });
+        spec.slots = beat.slots;
+        spec.capabilities.clone_from(&beat.capabilities);
+        spec.labels.insert("undeclared".to_owned(), "true".to_owned());
+        spec.labels.insert("slots".to_owned(), beat.slots.to_string());
+        spec.labels.insert("capabilities".to_owned(), beat.capabilities.join(","));
+        spec
     }
 
     fn unknown_type(&self, agent_type: &AgentTypeName) -> SpecError {

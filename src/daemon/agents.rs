@@ -11,17 +11,22 @@ use crate::actors::tree::Node;
 use crate::config::{AgentEntry, CommandPermission, Config};
 use crate::daemon::registry::Registry;
 use crate::ports::{AgentRuntime, BoxFuture, Ids, RunningAgent};
+use crate::protocol::agent::Beat;
 use crate::protocol::command::{CommandError, ErrorKind, SpawnRequest};
 use crate::protocol::exit::StartError;
-use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation};
 use crate::protocol::spec::{
     AgentSpec, ChildKind, ChildSpec, RestartType, RuntimeKind, Shutdown, SignalName, Significance,
 };
+use crate::runtimes::channels::AgentChannels;
+use crate::runtimes::exec::ExecRuntime;
 use crate::runtimes::judged::JudgedRuntime;
 use crate::runtimes::keeper::KeeperSlot;
 use crate::runtimes::limits::{Limited, Sampler};
 use crate::runtimes::probed::{self, Beats, Probed, ProbedSettings};
 use crate::runtimes::process::{ProcessRuntime, ProcessSettings};
+use crate::runtimes::remote::{RemoteRuntime, Remotes};
+use crate::runtimes::stdio::StdioRuntime;
 
 /// Most arguments, variables or labels in one spawn request.
 const ADDITIONS_MAX: usize = 1_000;
@@ -42,6 +47,10 @@ pub struct AgentMaker {
     beats: Option<Arc<dyn Beats>>,
     /// Bounds the commands of probes that run at a time.
     probe_commands: Arc<Semaphore>,
+    /// Where the channels of running agents are.
+    channels: AgentChannels,
+    /// Where remote agents are heard; none where nobody listens.
+    remotes: Option<Remotes>,
 }
 
 /// Address of NATS for agents that may use it.
@@ -82,6 +91,8 @@ impl AgentMaker {
             sampler: Sampler::default(),
             beats: None,
             probe_commands: Arc::new(Semaphore::new(probed::EXEC_PROBES_MAX)),
+            channels: AgentChannels::default(),
+            remotes: None,
         }
     }
 
@@ -89,6 +100,18 @@ impl AgentMaker {
     #[must_use]
     pub fn with_beats(self, beats: Arc<dyn Beats>) -> Self {
         Self { beats: Some(beats), ..self }
+    }
+
+    /// The same, hearing remote agents here.
+    #[must_use]
+    pub fn with_remotes(self, remotes: Remotes) -> Self {
+        Self { remotes: Some(remotes), ..self }
+    }
+
+    /// Where the channels of running agents are.
+    #[must_use]
+    pub fn channels(&self) -> &AgentChannels {
+        &self.channels
     }
 
     /// Where the address of NATS is put.
@@ -238,7 +261,11 @@ impl AgentMaker {
     ///
     /// As [`AgentMaker::make`].
     pub fn entry(&self, entry: &AgentEntry) -> Result<Node, CommandError> {
-        let agent_id = self.registry.agent_id(&entry.name, || self.ids.agent_id());
+        let agent_id = match self.runtime_of(entry) {
+            // It has named itself.
+            Some(RuntimeKind::Remote) => AgentId::from(&entry.name),
+            Some(_) | None => self.registry.agent_id(&entry.name, || self.ids.agent_id()),
+        };
         let spec = self.config.agent_spec(entry, agent_id).map_err(|error| {
             CommandError::new(
                 ErrorKind::InvalidRequest,
@@ -248,6 +275,33 @@ impl AgentMaker {
         })?;
         let spec = Arc::new(spec);
         Ok(Node::agent(self.child_spec(&spec), self.runtime(&spec), spec))
+    }
+
+    /// Makes a remote agent that nobody declared, of its first beat.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` where nobody listens.
+    pub fn newcomer(&self, name: &ChildName, beat: Beat) -> Result<Node, CommandError> {
+        let spec = Arc::new(self.config.newcomer_spec(name, &beat));
+        let remotes = self.remotes.as_ref().ok_or_else(|| {
+            let message = "remote agents are not heard here";
+            CommandError::new(ErrorKind::Unavailable, message, "start the daemon with NATS")
+        })?;
+        let runtime = RemoteRuntime::new(remotes, Arc::clone(&spec), self.channels.clone());
+        let runtime = self.judged(&spec, Arc::new(runtime.having_heard(beat)));
+        Ok(Node::agent(self.child_spec(&spec), runtime, spec))
+    }
+
+    /// Whether agents of this type take no place of the pool.
+    #[must_use]
+    pub fn is_remote(&self, agent_type: &AgentTypeName) -> bool {
+        let declared = self.config.agent_types.get(agent_type);
+        declared.is_some_and(|declared| declared.runtime == RuntimeKind::Remote)
+    }
+
+    fn runtime_of(&self, entry: &AgentEntry) -> Option<RuntimeKind> {
+        self.config.agent_types.get(&entry.agent_type).map(|declared| declared.runtime)
     }
 
     fn child_spec(&self, agent: &AgentSpec) -> ChildSpec {
@@ -274,22 +328,36 @@ impl AgentMaker {
 
     /// The runtime of an agent, judging how its runs end.
     fn runtime(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
+        self.judged(agent, self.unjudged(agent))
+    }
+
+    fn judged(&self, agent: &AgentSpec, runtime: Arc<dyn AgentRuntime>) -> Arc<dyn AgentRuntime> {
         let (rules, log) = (agent.care.exit_rules.clone(), self.log_file(&agent.name));
-        let clock = Arc::new(SystemClock);
-        Arc::new(JudgedRuntime::new(self.unjudged(agent), rules, log, clock))
+        Arc::new(JudgedRuntime::new(runtime, rules, log, Arc::new(SystemClock)))
     }
 
     fn unjudged(&self, agent: &Arc<AgentSpec>) -> Arc<dyn AgentRuntime> {
-        match agent.runtime {
-            RuntimeKind::Process => {
+        let (keeper, channels) = (self.keeper.clone(), self.channels.clone());
+        match (agent.runtime, &self.remotes) {
+            (RuntimeKind::Process, _) => {
                 let process = self.process(agent);
-                let runtime = ProcessRuntime::new(self.keeper.clone(), process.clone());
+                let runtime = ProcessRuntime::new(keeper, process.clone());
                 self.probed(self.limited(agent, Arc::new(runtime)), process)
             }
-            RuntimeKind::Stdio
-            | RuntimeKind::Exec
-            | RuntimeKind::Remote
-            | RuntimeKind::InProcess => Arc::new(NotYet(agent.runtime)),
+            (RuntimeKind::Stdio, _) => {
+                let process = self.process(agent);
+                let stdio = StdioRuntime::new(keeper, process.clone(), channels);
+                self.probed(self.limited(agent, Arc::new(stdio)), process)
+            }
+            (RuntimeKind::Exec, _) => {
+                Arc::new(ExecRuntime::new(keeper, self.process(agent), channels))
+            }
+            (RuntimeKind::Remote, Some(remotes)) => {
+                Arc::new(RemoteRuntime::new(remotes, Arc::clone(agent), channels))
+            }
+            (RuntimeKind::Remote, None) | (RuntimeKind::InProcess, _) => {
+                Arc::new(NotYet(agent.runtime))
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
 use crate::daemon::registry::Registry;
+use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, services, settings};
@@ -33,18 +34,20 @@ use crate::protocol::spec::{
     SupervisorSpec,
 };
 use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched};
+use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
+use crate::transport::remotes::RemoteService;
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 11] = [
+pub const OWN_NAMES: [&str; 13] = [
     "root",
     "system",
     "agents",
@@ -54,6 +57,8 @@ pub const OWN_NAMES: [&str; 11] = [
     "nats",
     "outbox",
     "presence",
+    "remotes",
+    "newcomers",
     "commands",
     "http",
 ];
@@ -127,8 +132,10 @@ impl Plan {
             keeper.clone(),
             Arc::clone(&ids),
             Arc::new(base_env),
-        )
-        .with_beats(Arc::new(NatsBeats::new(slot.clone(), outside.clone())));
+        );
+        let (remotes, ends) = Remotes::new(options.stop.clone());
+        let beats = NatsBeats::new(slot.clone(), outside.clone());
+        let maker = maker.with_beats(Arc::new(beats)).with_remotes(remotes.clone());
         // Now, so that the first starts know which runs there are. If anything fails after this,
         // the keeper is left with its runs to the next daemon.
         let launched = keeper.adopt(keeper_options(&config)?).await?;
@@ -155,7 +162,7 @@ impl Plan {
             identity,
             bound: Bound::default(),
         };
-        let tree = Box::pin(builder.tree(&handle, connect, outbox)).await?;
+        let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
         Ok(Self { tree, handle, keeper, launched, wanted })
     }
 }
@@ -166,13 +173,19 @@ impl Builder<'_> {
         handle: &TreeHandle,
         connect: ConnectSettings,
         outbox: OutboxService,
+        (remotes, ends): (Remotes, RemoteEnds),
     ) -> Result<TreeSpec, DaemonError> {
-        let system = self.system(connect, outbox).await?;
+        let mut system = self.system(connect, outbox).await?;
+        let remotes = RemoteService::new(self.slot.clone(), Arc::new(remotes), ends.orders);
+        system.push(self.part("remotes", remotes)?);
         let agents = self.agents()?;
+        let (maker, tree) = (self.maker.clone(), handle.clone());
+        let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
         let handler = self.handler(handle)?;
         let mut children = vec![
             supervisor_node(own("system")?, Strategy::OneForOne, system)?,
             supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
+            self.part("newcomers", newcomers)?,
             self.commands(Arc::clone(&handler))?,
         ];
         if let Http::Listen(address) = self.config.provost.http {

@@ -16,6 +16,7 @@ pub mod handler;
 pub mod lock;
 pub mod logs;
 pub mod registry;
+pub mod remotes;
 pub mod services;
 pub mod settings;
 pub mod sinks;

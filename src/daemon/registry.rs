@@ -159,6 +159,15 @@ impl Registry {
     }
 }
 
+/// The name that an agent with this id has in the journal of a state folder; the journal is only
+/// read.
+#[must_use]
+pub fn name_of(state_dir: &Path, agent_id: &str) -> Option<ChildName> {
+    let known = read(File::open(state_dir.join(JOURNAL)).ok()?).ok()?;
+    let has_it = |known: &Known| known.agent_id.as_ref().is_some_and(|id| id.as_str() == agent_id);
+    known.into_iter().find(|(_, known)| has_it(known)).map(|(name, _)| name)
+}
+
 impl RunLog for Registry {
     fn began(&self, child: &ChildName, generation: Generation) {
         let mut journal = self.lock();

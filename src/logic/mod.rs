@@ -14,8 +14,10 @@ pub mod restart;
 pub mod breaker;
 pub mod retry;
 
+pub mod beats;
 pub mod exit_rules;
 pub mod health;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;
+pub mod template;

@@ -165,6 +165,11 @@ token_id! {
     NodeName
 }
 token_id! {
+    check_name, name_schema(),
+    /// Identity of one task: a UUID v7, or what the caller gave.
+    TaskId
+}
+token_id! {
     check_token, token_schema(),
     /// Type of a task: a label for limits, policies and dead letters.
     TaskType
@@ -182,6 +187,12 @@ impl AgentTypeName {
     pub fn unknown() -> Self {
         Self(SmolStr::new_static("unknown"))
     }
+
+    /// The type of remote agents that name none which is declared.
+    #[must_use]
+    pub fn remote() -> Self {
+        Self(SmolStr::new_static("remote"))
+    }
 }
 
 impl From<&AgentId> for SubjectId {
@@ -191,6 +202,13 @@ impl From<&AgentId> for SubjectId {
 }
 
 impl From<&ChildName> for SubjectId {
+    fn from(name: &ChildName) -> Self {
+        Self(name.0.clone())
+    }
+}
+
+impl From<&ChildName> for AgentId {
+    /// A remote agent's name is the token that it has given itself.
     fn from(name: &ChildName) -> Self {
         Self(name.0.clone())
     }

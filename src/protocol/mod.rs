@@ -17,6 +17,7 @@ pub mod event;
 pub mod fact;
 pub mod subject;
 
+pub mod agent;
 pub mod command;
 pub mod downstream;
 pub mod status;

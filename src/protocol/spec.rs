@@ -394,6 +394,9 @@ pub struct AgentSpec {
     /// Probes, limits, and what its ends mean.
     #[serde(default)]
     pub care: CareSpec,
+    /// How its tasks reach the processes that work on them; for exec agents.
+    #[serde(default)]
+    pub exec: ExecSpec,
     /// When it is restarted.
     pub restart: RestartType,
     /// Backoff and circuit.
@@ -402,6 +405,58 @@ pub struct AgentSpec {
     pub labels: BTreeMap<String, String>,
     /// Where its type was written, as `file:line`.
     pub origin: Option<String>,
+}
+
+/// How one process works on one task of an exec agent.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ExecSpec {
+    /// What it reads.
+    pub stdin: ExecInput,
+    /// What its output is.
+    pub stdout: ExecOutput,
+    /// JSON Pointer to the result in the output; the whole of it when empty.
+    pub pointer: String,
+    /// Longest output in bytes; above zero.
+    pub max_output_bytes: u64,
+}
+
+impl Default for ExecSpec {
+    /// The task's input in, text of at most 1 MiB out.
+    fn default() -> Self {
+        Self {
+            stdin: ExecInput::Input,
+            stdout: ExecOutput::Text,
+            pointer: String::new(),
+            max_output_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// What the process of a task reads on its standard input.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecInput {
+    /// The whole task as JSON.
+    Task,
+    /// The task's input: a text as it is, else JSON.
+    #[default]
+    Input,
+    /// Nothing.
+    Nothing,
+}
+
+/// What the process of a task writes on its standard output.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecOutput {
+    /// Text; the result is the text without the line end at its end.
+    #[default]
+    Text,
+    /// One JSON value.
+    Json,
+    /// A JSON value a line; the last one that has the result counts.
+    Jsonl,
 }
 
 /// Durations stand on the wire as whole milliseconds, and the field's name says so.

@@ -276,6 +276,8 @@ pub mod pattern {
     pub const SUPERVISION: &str = "supervision.>";
     /// Every agent's events.
     pub const AGENT_EVENTS: &str = "agent.events.>";
+    /// Every remote agent's beats.
+    pub const AGENT_BEATS: &str = "agent.*.beat";
     /// Subjects of the stream `SUPERVISION`.
     pub const STREAM_SUPERVISION: [&str; 7] = [
         "supervision.failures.>",

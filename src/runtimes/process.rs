@@ -12,7 +12,7 @@ use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
 use crate::runtimes::keeper::{
-    Confines, Hold, KeeperSlot, LogSettings, Owner, ProcessHandle, ProcessRun,
+    Confines, Hold, IoMode, KeeperSlot, LogSettings, Owner, ProcessHandle, ProcessRun,
 };
 use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
@@ -57,6 +57,8 @@ pub struct ProcessSettings {
     pub hold: Hold,
     /// What the agent contract says besides; nobody overrides it.
     pub contract_env: BTreeMap<String, String>,
+    /// What standard input, output and error are.
+    pub io: IoMode,
 }
 
 impl std::fmt::Debug for ProcessSettings {
@@ -82,6 +84,7 @@ impl ProcessSettings {
             nats_url: None,
             hold: Hold::default(),
             contract_env: BTreeMap::new(),
+            io: IoMode::default(),
         }
     }
 
@@ -111,6 +114,16 @@ impl ProcessSettings {
         env
     }
 
+    /// All that one run is begun with.
+    ///
+    /// # Errors
+    ///
+    /// The user or group that it is to have is not there any more.
+    pub(crate) async fn prepared(&self, generation: Generation) -> Result<ProcessRun, StartError> {
+        let account = account_of(&self.spec).await?;
+        Ok(self.run(generation, account.as_ref()))
+    }
+
     fn run(&self, generation: Generation, account: Option<&Account>) -> ProcessRun {
         ProcessRun {
             command: self.spec.command.clone(),
@@ -128,6 +141,8 @@ impl ProcessSettings {
                 settings: self.fingerprint(),
             }),
             on_daemon_exit: self.spec.on_daemon_exit,
+            io: self.io.clone(),
+            generation: generation.0,
         }
     }
 
@@ -139,7 +154,13 @@ impl ProcessSettings {
         const PRIME: u64 = 0x0100_0000_01b3;
         let AgentSpec { command, env, cwd, .. } = &self.spec;
         let words = command.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
-        let bytes = words.flat_map(|word| word.bytes().chain([0]));
+        let io = match self.io {
+            IoMode::File => "",
+            IoMode::Pipe => "pipe",
+            IoMode::Lines => "lines",
+            IoMode::Files { .. } => "files",
+        };
+        let bytes = words.flat_map(|word| word.bytes().chain([0])).chain(io.bytes());
         let bytes = bytes.chain(cwd.as_os_str().as_encoded_bytes().iter().copied());
         bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
     }
@@ -176,15 +197,9 @@ impl AgentRuntime for ProcessRuntime {
         generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
         let Self { keeper, settings } = self.clone();
-        let stop_signal = settings.spec.stop.signal;
-        let fingerprint = settings.fingerprint();
         Box::pin(async move {
-            let account = account_of(&settings.spec).await?;
-            let process = keeper.start(settings.run(generation, account.as_ref())).await?;
-            let is_current = process.settings() == Some(fingerprint);
-            let spec = if is_current { RunSpec::Current } else { RunSpec::Outdated };
-            let (request, codes) = (Request::Nothing, ExitCodes::default());
-            let running = RunningProcess { process, stop_signal, spec, request, codes };
+            let process = keeper.start(settings.prepared(generation).await?).await?;
+            let running = RunningProcess::new(process, &settings);
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -192,7 +207,7 @@ impl AgentRuntime for ProcessRuntime {
 
 /// One process under way.
 #[derive(Debug)]
-struct RunningProcess {
+pub(crate) struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
     spec: RunSpec,
@@ -206,6 +221,23 @@ enum Request {
     Nothing,
     Stop,
     Kill,
+}
+
+impl RunningProcess {
+    pub(crate) fn new(process: ProcessHandle, settings: &ProcessSettings) -> Self {
+        let is_current = process.settings() == Some(settings.fingerprint());
+        let spec = if is_current { RunSpec::Current } else { RunSpec::Outdated };
+        let stop_signal = settings.spec.stop.signal;
+        let (request, codes) = (Request::Nothing, ExitCodes::default());
+        Self { process, stop_signal, spec, request, codes }
+    }
+
+    /// From now on an end counts as what was asked for, though no signal is sent.
+    pub(crate) fn expect_stop(&mut self) {
+        if self.request == Request::Nothing {
+            self.request = Request::Stop;
+        }
+    }
 }
 
 impl RunningAgent for RunningProcess {
@@ -237,9 +269,7 @@ impl RunningAgent for RunningProcess {
     }
 
     fn ask_to_stop(&mut self) {
-        if self.request == Request::Nothing {
-            self.request = Request::Stop;
-        }
+        self.expect_stop();
         self.process.ask_to_stop();
     }
 

@@ -38,6 +38,7 @@ pub mod orphan;
 
 pub mod beats;
 pub mod presence;
+pub mod remotes;
 
 pub mod commands;
 pub mod micro;

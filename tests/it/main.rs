@@ -29,6 +29,7 @@ mod supervision;
 mod breaker;
 mod config;
 
+mod agents;
 mod health;
 mod keeper;
 

@@ -203,20 +203,15 @@ impl Shell {
 
     /// A run executes. Its health is known before it is shown, so that one that is still starting is
     /// never shown as running.
-    fn on_started(&mut self, name: ChildName, generation: Generation, mut face: RunFace) {
-        let health = face.health.take();
-        if let Some(kid) = self.kids.get_mut(&name) {
-            kid.health = health.clone().map(Box::new);
-        }
+    fn on_started(&mut self, name: ChildName, generation: Generation, face: RunFace) {
+        let health = face.health.clone();
         self.on_face(&name, face);
         let outcome = StartOutcome::Up;
         self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name.clone()));
-        let Some(health) = health else { return };
-        // Told as something new.
-        if let Some(kid) = self.kids.get_mut(&name) {
-            kid.health = None;
+        if let Some(health) = health {
+            // Its words were said before the state was shown for the first time.
+            self.on_health(name, generation, RunHealth { message: String::new(), ..health });
         }
-        self.on_health(name, generation, health);
     }
 
     fn on_face(&mut self, name: &ChildName, face: RunFace) {
@@ -229,6 +224,14 @@ impl Shell {
                 entry.containment = face.containment;
                 entry.limits = face.limits;
             });
+        }
+        if let Some(health) = face.health {
+            // Before the state is shown for the first time.
+            self.announcer.because(name, &health.message);
+            self.ports.board.update(name, |entry| entry.health.status = health.status);
+            if let Some(kid) = self.kids.get_mut(name) {
+                kid.health = Some(Box::new(health));
+            }
         }
     }
 

@@ -272,6 +272,7 @@ impl Shell {
         let face = |agent: &AgentSpec| AgentFace {
             agent_id: agent.agent_id.clone(),
             agent_type: agent.agent_type.clone(),
+            runtime: agent.runtime,
             labels: agent.labels.clone(),
         };
         Entry {

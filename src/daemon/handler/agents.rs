@@ -8,10 +8,12 @@ use crate::daemon::handler::refusals::{because, ignore_missing, refused, wrong_s
 use crate::daemon::handler::{NAME_TRIES_MAX, Outcome, Place, TreeHandler, lock};
 use crate::daemon::logs;
 use crate::logic::restart::{Call, Refusal};
+use crate::protocol::agent::ToAgent;
 use crate::protocol::command::{
     AgentRequest, Answer, CommandError, ErrorKind, LogsRequest, SpawnRequest,
 };
 use crate::protocol::id::ChildName;
+use crate::protocol::spec::RuntimeKind;
 use crate::protocol::status::AgentState;
 
 impl TreeHandler {
@@ -47,7 +49,7 @@ impl TreeHandler {
         let mut coming = lock(&self.coming);
         let board = self.tree.board();
         let taken = board.places_taken().saturating_add(coming.len());
-        if self.maker.places_max() <= taken {
+        if self.maker.places_max() <= taken && !self.maker.is_remote(&request.agent_type) {
             return Err(CommandError::new(
                 ErrorKind::PoolFull,
                 format!(
@@ -118,7 +120,17 @@ impl TreeHandler {
         self.tree
             .set_draining(&entry.name, Drain::On, &why)
             .map_err(|error| refused(&error, &entry.name))?;
+        self.tell_to_drain(&entry);
         self.answer(&entry.name)
+    }
+
+    /// Says it to the agent, too, if it can be told.
+    pub(in crate::daemon::handler) fn tell_to_drain(&self, entry: &Entry) {
+        let id = entry.agent.as_ref().map(|agent| &agent.agent_id);
+        let channel = id.and_then(|id| self.maker.channels().get(id));
+        if let Some(Err(error)) = channel.map(|channel| channel.send(&ToAgent::Drain)) {
+            tracing::warn!(agent = %entry.name, %error, "the agent was not told to drain");
+        }
     }
 
     pub(in crate::daemon::handler) async fn resume(&self, request: &AgentRequest) -> Outcome {
@@ -158,7 +170,9 @@ impl TreeHandler {
     ) -> Result<Place<'_>, CommandError> {
         let mut coming = lock(&self.coming);
         let taken = self.tree.board().places_taken().saturating_add(coming.len());
-        if !entry.state.takes_a_place() && self.maker.places_max() <= taken {
+        let is_remote =
+            entry.agent.as_ref().is_some_and(|agent| agent.runtime == RuntimeKind::Remote);
+        if !is_remote && !entry.state.takes_a_place() && self.maker.places_max() <= taken {
             return Err(CommandError::new(
                 ErrorKind::PoolFull,
                 format!(

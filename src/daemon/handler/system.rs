@@ -67,6 +67,8 @@ impl TreeHandler {
         for entry in self.tree.board().agents() {
             if let Err(error) = self.tree.set_draining(&entry.name, Drain::On, "daemon drains") {
                 tracing::debug!(child = %entry.name, %error, "not drained");
+            } else {
+                self.tell_to_drain(&entry);
             }
         }
         Ok(self.system())

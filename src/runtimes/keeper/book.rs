@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::spec::SignalName;
-    use crate::runtimes::keeper::wire::{Confines, LogSettings};
+    use crate::runtimes::keeper::wire::{Confines, IoMode, LogSettings};
 
     fn start(run: u64, on_daemon_exit: OnDaemonExit) -> Start {
         Start {
@@ -167,6 +167,8 @@ mod tests {
             confines: Confines::default(),
             owner: None,
             on_daemon_exit,
+            io: IoMode::default(),
+            generation: 0,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{OnDaemonExit, SignalName};
+use crate::runtimes::keeper::inbox::Inbox;
 use crate::runtimes::keeper::link::Link;
 use crate::runtimes::keeper::loss::{self, Leftover};
 use crate::runtimes::keeper::proc;
@@ -32,6 +33,7 @@ struct Entry {
     outlives_keeper: bool,
     started: Option<oneshot::Sender<Result<Begun, StartError>>>,
     exited: oneshot::Sender<ChildExit>,
+    inbox: Arc<Inbox>,
     /// What was asked while no keeper was there.
     asked: Option<SignalName>,
 }
@@ -42,6 +44,7 @@ pub(super) struct Waits {
     pub(super) run: RunId,
     pub(super) started: oneshot::Receiver<Result<Begun, StartError>>,
     pub(super) exited: oneshot::Receiver<ChildExit>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 /// A run from before, as whoever claims it gets it.
@@ -49,6 +52,7 @@ pub(super) struct Waits {
 pub(super) struct Taken {
     pub(super) record: Record,
     pub(super) exited: oneshot::Receiver<ChildExit>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 /// What is there of a child from before.
@@ -65,6 +69,8 @@ struct State {
     runs: BTreeMap<RunId, Entry>,
     /// Runs from before that nobody has claimed yet.
     found: BTreeMap<RunId, Record>,
+    /// Messages of those, and of runs whose part of the inventory is still to come.
+    early: BTreeMap<RunId, Arc<Inbox>>,
     last_run: u64,
     link: Option<Arc<Link>>,
     keepers: Keepers,
@@ -110,16 +116,18 @@ impl Desk {
         })?;
         let (started, started_receiver) = oneshot::channel();
         let (exited, exited_receiver) = oneshot::channel();
+        let inbox = Arc::new(Inbox::default());
         let entry = Entry {
             begun: None,
             marks,
             outlives_keeper,
             started: Some(started),
             exited,
+            inbox: Arc::clone(&inbox),
             asked: None,
         };
         state.runs.insert(run, entry);
-        Ok(Waits { run, started: started_receiver, exited: exited_receiver })
+        Ok(Waits { run, started: started_receiver, exited: exited_receiver, inbox })
     }
 
     /// Signals a run; while no keeper is there, its main process at once and the rest by the next.
@@ -147,9 +155,25 @@ impl Desk {
 
     /// The end of a run is known to whom it concerns.
     pub(super) fn acknowledge(&self, run: RunId) {
+        self.tell(&ToKeeper::Ack { run });
+    }
+
+    /// Passes a command about a run on. Without a keeper there is nobody whom it concerns.
+    pub(super) fn tell(&self, command: &ToKeeper) {
         if let Some(link) = &self.lock().link {
-            link.tell(&ToKeeper::Ack { run });
+            link.tell(command);
         }
+    }
+
+    /// Where messages of a run arrive. The keeper sends those of a run from before ahead of the
+    /// inventory.
+    pub(super) fn inbox(&self, run: RunId) -> Option<Arc<Inbox>> {
+        let mut state = self.lock();
+        if let Some(entry) = state.runs.get(&run) {
+            return Some(Arc::clone(&entry.inbox));
+        }
+        let may_be_claimed = state.link.is_none() || state.found.contains_key(&run);
+        may_be_claimed.then(|| Arc::clone(state.early.entry(run).or_default()))
     }
 
     /// A keeper is there, and tells which runs it has from before.
@@ -161,11 +185,11 @@ impl Desk {
             records.into_iter().map(|record| (record.run, record)).collect();
         let highest = told.keys().next_back().map_or(0, |run| run.0);
         state.last_run = state.last_run.max(highest);
-        let mut missing = Vec::new();
+        let (mut missing, mut over) = (Vec::new(), Vec::new());
         for run in state.runs.keys().copied().collect::<Vec<RunId>>() {
             match told.remove(&run) {
                 None => missing.extend(state.runs.remove(&run)),
-                Some(Record { end: Some(end), .. }) => state.end(run, end),
+                Some(Record { end: Some(end), .. }) => over.extend(state.end(run, end)),
                 Some(_) => {
                     let asked = state.runs.get_mut(&run).and_then(|entry| entry.asked.take());
                     if let Some(signal) = asked {
@@ -185,7 +209,12 @@ impl Desk {
                 link.tell(&ToKeeper::Kill { run });
             }
         }
+        let State { early, found, .. } = &mut *state;
+        early.retain(|run, _| found.contains_key(run));
         drop(state);
+        for over in over {
+            self.pass_on(over);
+        }
         end_lost(missing, "its keeper was killed, and the next one knows nothing of it");
     }
 
@@ -231,7 +260,23 @@ impl Desk {
 
     /// A run ended.
     pub(super) fn ended(&self, run: RunId, end: RunEnd) {
-        self.lock().end(run, end);
+        let over = self.lock().end(run, end);
+        if let Some(over) = over {
+            self.pass_on(over);
+        }
+    }
+
+    /// Tells an end to who waits for it. Not with the lock held: an inbox that is written to waits
+    /// for it.
+    fn pass_on(&self, Over { run, entry, exit }: Over) {
+        let taken = entry.is_some_and(|entry| {
+            entry.inbox.close();
+            entry.exited.send(exit).is_ok()
+        });
+        // Who took it says so when it was looked at; nobody else will.
+        if !taken {
+            self.acknowledge(run);
+        }
     }
 
     /// Gives what is there of a child from before, and ends it being there for others.
@@ -249,6 +294,7 @@ impl Desk {
                 claimed.own = Some(state.take(record));
             } else if record.end.is_some() {
                 // It has been told before, or nobody is to be told.
+                state.early.remove(&run);
                 if let Some(link) = &state.link {
                     link.tell(&ToKeeper::Ack { run });
                 }
@@ -274,7 +320,10 @@ impl Desk {
             let Some(record) = state.found.remove(&run) else { continue };
             if record.end.is_none() {
                 taken.push(state.take(record));
-            } else if let Some(link) = &state.link {
+                continue;
+            }
+            state.early.remove(&run);
+            if let Some(link) = &state.link {
                 link.tell(&ToKeeper::Ack { run });
             }
         }
@@ -309,23 +358,26 @@ impl Drop for Desk {
 }
 
 impl State {
-    /// Passes an end on to who waits for it.
-    fn end(&mut self, run: RunId, end: RunEnd) {
+    /// Takes an end down; gives what is to be passed on.
+    fn end(&mut self, run: RunId, end: RunEnd) -> Option<Over> {
         if let Some(record) = self.found.get_mut(&run) {
             record.end = Some(end);
-            return;
+            return None;
         }
-        let entry = self.runs.remove(&run);
-        let taken = entry.is_some_and(|entry| entry.exited.send(end.exit).is_ok());
-        // Who took it says so when it was looked at; nobody else will.
-        if let (false, Some(link)) = (taken, &self.link) {
-            link.tell(&ToKeeper::Ack { run });
-        }
+        self.early.remove(&run);
+        Some(Over { run, entry: self.runs.remove(&run), exit: end.exit })
     }
 
     /// Makes a run from before one that somebody waits for.
     fn take(&mut self, record: Record) -> Taken {
         let (exited, receiver) = oneshot::channel();
+        let inbox = self.early.remove(&record.run).unwrap_or_default();
+        if let Some(end) = &record.end {
+            // Nobody has the inbox or the receiver yet.
+            inbox.close();
+            exited.send(end.exit.clone()).ok();
+            return Taken { record, exited: receiver, inbox };
+        }
         let begun = Begun { pid: record.pid, start_time: record.start_time };
         let entry = Entry {
             begun: Some(begun),
@@ -333,14 +385,20 @@ impl State {
             outlives_keeper: record.outlives_keeper,
             started: None,
             exited,
+            inbox: Arc::clone(&inbox),
             asked: None,
         };
         self.runs.insert(record.run, entry);
-        if let Some(end) = record.end.clone() {
-            self.end(record.run, end);
-        }
-        Taken { record, exited: receiver }
+        Taken { record, exited: receiver, inbox }
     }
+}
+
+/// An end on its way to who waits for it.
+#[derive(Debug)]
+struct Over {
+    run: RunId,
+    entry: Option<Entry>,
+    exit: ChildExit,
 }
 
 /// What becomes of runs that can live without their keeper.
@@ -393,6 +451,7 @@ fn end_lost(entries: Vec<Entry>, message: &str) {
     for entry in entries {
         let refused = StartError::Refused { message: message.to_owned() };
         entry.started.map(|started| started.send(Err(refused)));
+        entry.inbox.close();
         // Nobody may wait any more.
         entry.exited.send(ChildExit::Lost { message: message.to_owned() }).ok();
     }

@@ -12,7 +12,8 @@ use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::spec::{OnDaemonExit, SignalName, StopSpec};
 use crate::protocol::status::Containment;
 use crate::runtimes::keeper::desk::{Begun, Desk, Taken, Waits};
-use crate::runtimes::keeper::wire::{Confines, LogSettings, Owner, RunId, Start};
+use crate::runtimes::keeper::inbox::Stdio;
+use crate::runtimes::keeper::wire::{Confines, IoMode, LogSettings, Owner, RunId, Start};
 
 /// Longest time from the request to a running program; a loaded machine needs milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +48,11 @@ pub struct ProcessRun {
     /// What becomes of it when the daemon is killed. A run that is to end with the daemon ends
     /// with the keeper, too.
     pub on_daemon_exit: OnDaemonExit,
+    /// What standard input, output and error are. A run whose output the keeper reads ends with the
+    /// keeper.
+    pub io: IoMode,
+    /// Number of the run, for the index of its log; 0 when it has none.
+    pub generation: u64,
 }
 
 impl ProcessRun {
@@ -64,6 +70,8 @@ impl ProcessRun {
             confines: Confines::default(),
             owner: None,
             on_daemon_exit: OnDaemonExit::Stop,
+            io: IoMode::default(),
+            generation: 0,
         }
     }
 }
@@ -81,9 +89,16 @@ pub struct ProcessHandle {
     origin: RunOrigin,
     containment: Option<Containment>,
     settings: Option<u64>,
+    stdio: Stdio,
 }
 
 impl ProcessHandle {
+    /// Messages from and to a run of mode [`IoMode::Lines`].
+    #[must_use]
+    pub fn stdio(&self) -> &Stdio {
+        &self.stdio
+    }
+
     /// Process id of the main process, which is also the number of its group and session.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -158,7 +173,8 @@ impl ProcessHandle {
 
     /// A run from before.
     pub(super) fn taken(desk: Arc<Desk>, taken: Taken) -> Self {
-        let Taken { record, exited } = taken;
+        let Taken { record, exited, inbox } = taken;
+        let stdio = Stdio::new(Arc::clone(&desk), record.run, inbox);
         Self {
             desk,
             run: record.run,
@@ -170,6 +186,7 @@ impl ProcessHandle {
             origin: RunOrigin::Adopted,
             containment: (!record.is_child && record.group.is_none()).then_some(Containment::Group),
             settings: record.owner.map(|owner| owner.settings),
+            stdio,
         }
     }
 
@@ -223,8 +240,8 @@ pub(super) async fn start(desk: Arc<Desk>, run: ProcessRun) -> Result<ProcessHan
 }
 
 async fn begin(desk: Arc<Desk>, run: ProcessRun) -> Result<ProcessHandle, StartError> {
-    let ProcessRun { command, env, cwd, log, stop, umask, marks, confines, owner, on_daemon_exit } =
-        run;
+    let ProcessRun { command, env, cwd, log, stop, umask, marks, confines, .. } = run;
+    let ProcessRun { owner, on_daemon_exit, io, generation, .. } = run;
     let program = command.first().cloned().unwrap_or_default();
     let stop_signal = stop.signal;
     let grace_ms = u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX);
@@ -242,8 +259,10 @@ async fn begin(desk: Arc<Desk>, run: ProcessRun) -> Result<ProcessHandle, StartE
         confines,
         owner,
         on_daemon_exit,
+        io,
+        generation,
     };
-    let Waits { run, started, exited } = desk.begin(&program, build)?;
+    let Waits { run, started, exited, inbox } = desk.begin(&program, build)?;
     let mut abandon = Abandon { desk: Arc::clone(&desk), run: Some(run) };
     let begun = tokio::time::timeout(START_TIMEOUT, started).await;
     let begun = match begun {
@@ -262,6 +281,7 @@ async fn begin(desk: Arc<Desk>, run: ProcessRun) -> Result<ProcessHandle, StartE
         }
     };
     abandon.run = None;
+    let stdio = Stdio::new(Arc::clone(&desk), run, inbox);
     Ok(ProcessHandle {
         desk,
         run,
@@ -273,5 +293,6 @@ async fn begin(desk: Arc<Desk>, run: ProcessRun) -> Result<ProcessHandle, StartE
         origin: RunOrigin::Begun,
         containment: None,
         settings,
+        stdio,
     })
 }

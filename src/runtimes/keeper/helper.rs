@@ -23,6 +23,7 @@ use crate::runtimes::keeper::door::Door;
 use crate::runtimes::keeper::foreign::Foreign;
 use crate::runtimes::keeper::lease::Leases;
 use crate::runtimes::keeper::logs::Logs;
+use crate::runtimes::keeper::pipes::{self, Pipes};
 use crate::runtimes::keeper::proc::monotonic;
 use crate::runtimes::keeper::runs::{Ended, LEAVING_GRACE_MAX, Runs};
 use crate::runtimes::keeper::spawn::Given;
@@ -70,8 +71,21 @@ pub(super) struct Parts {
     pub(super) groups: Option<cgroup::Home>,
     pub(super) door: Door,
     pub(super) logs: Logs,
+    pub(super) pipes: Pipes,
     /// The lock and the folder, open as long as the keeper lives.
     pub(super) held: (OwnedFd, StateDir),
+}
+
+/// Makes the pipes that a run needs, and begins it.
+fn spawn_with_pipes(
+    start: &Start,
+    given: Given<'_>,
+) -> Result<(spawn::Begun, pipes::OurEnds), StartError> {
+    let (child, ours) = pipes::prepare(&start.io).map_err(|message| {
+        let program = start.command.first().cloned().unwrap_or_default();
+        StartError::System { program, message }
+    })?;
+    Ok((spawn::start(start, given, child)?, ours))
 }
 
 /// A keeper at work.
@@ -83,10 +97,11 @@ pub(super) struct Keeper {
     leases: Leases,
     groups: Option<cgroup::Home>,
     logs: Logs,
+    pipes: Pipes,
     /// Closed when the keeper is on its way out.
     door: Option<Door>,
-    /// The daemon.
-    control: Option<Control>,
+    /// The daemon, or nobody.
+    control: Control,
     /// Connections that have not said hello.
     guests: Vec<Control>,
     /// Since when there is no daemon.
@@ -99,7 +114,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// A keeper with its first connection.
     pub(super) fn new(parts: Parts, first: Control) -> Self {
-        let Parts { signals, book, foreign, leases, groups, door, logs, held } = parts;
+        let Parts { signals, book, foreign, leases, groups, door, logs, pipes, held } = parts;
         let mut keeper = Self {
             signals,
             book,
@@ -108,8 +123,9 @@ impl Keeper {
             leases,
             groups,
             logs,
+            pipes,
             door: Some(door),
-            control: None,
+            control: Control::nobody(),
             guests: Vec::new(),
             alone_since: Some(monotonic()),
             leaving: None,
@@ -130,6 +146,7 @@ impl Keeper {
                 self.obey(command);
             }
             let now = monotonic();
+            self.pipes.turn(&mut self.control, now);
             self.runs.reap(now);
             let over = self.runs.advance(now).into_iter().chain(self.foreign.advance(now));
             for over in over.collect::<Vec<Ended>>() {
@@ -147,16 +164,23 @@ impl Keeper {
     fn wait(&self) {
         let now = monotonic();
         let linger = self.alone_since.map(|since| since + LINGER);
-        let deadlines = [self.runs.deadline(now), self.foreign.deadline(), self.logs.deadline()];
+        let deadlines = [
+            self.runs.deadline(now),
+            self.foreign.deadline(),
+            self.logs.deadline(),
+            self.pipes.deadline(),
+        ];
         let linger = linger.filter(|_| !self.has_living());
         let deadline = deadlines.into_iter().flatten().chain(linger).min();
         let timeout = deadline.map(|at| at.saturating_sub(now));
         let timeout = timeout.map(|wait| Timespec::try_from(wait).unwrap_or_default());
-        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let events = self.pipes.events();
+        let mut polled =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&events, PollFlags::IN)];
         if let Some(door) = &self.door {
             polled.push(PollFd::new(door.listener(), PollFlags::IN));
         }
-        for control in self.control.iter().chain(&self.guests) {
+        for control in std::iter::once(&self.control).chain(&self.guests) {
             let Some(socket) = control.socket() else { continue };
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, control.takes_commands());
@@ -226,22 +250,19 @@ impl Keeper {
             daemon.send(&FromKeeper::Refused { message });
             return;
         }
-        if let Some(mut former) = self.control.take() {
-            let message = "another daemon has taken this keeper over".to_owned();
-            former.send(&FromKeeper::Refused { message });
-        }
+        let message = "another daemon has taken this keeper over".to_owned();
+        self.control.send(&FromKeeper::Refused { message });
+        // Before the inventory, which tells how runs have ended.
+        self.pipes.resend(&mut daemon);
         for (runs, more) in self.book.inventory() {
             daemon.send(&FromKeeper::Inventory { runs, more });
         }
-        self.control = Some(daemon);
+        self.control = daemon;
         self.alone_since = None;
     }
 
     fn read_commands(&mut self) -> Vec<ToKeeper> {
-        match &mut self.control {
-            Some(control) if control.takes_commands() => control.read(),
-            Some(_) | None => Vec::new(),
-        }
+        if self.control.takes_commands() { self.control.read() } else { Vec::new() }
     }
 
     fn obey(&mut self, command: ToKeeper) {
@@ -251,7 +272,14 @@ impl Keeper {
             ToKeeper::Start(start) => self.start(&start),
             ToKeeper::Signal { run, signal } => self.signal(run, signal),
             ToKeeper::Kill { run } => self.signal(run, SignalName::Kill),
-            ToKeeper::Ack { run } => self.book.forget(run),
+            ToKeeper::Ack { run } => {
+                self.book.forget(run);
+                // Its messages were sent before its end.
+                self.pipes.took(run, u64::MAX);
+            }
+            ToKeeper::Write { run, text } => self.pipes.write(run, &text, &mut self.control),
+            ToKeeper::CloseStdin { run } => self.pipes.close_stdin(run, &mut self.control),
+            ToKeeper::Took { run, up_to } => self.pipes.took(run, up_to),
             ToKeeper::Shutdown => self.leave(),
         }
     }
@@ -265,23 +293,27 @@ impl Keeper {
         let run = start.run;
         let begun = self.try_start(start);
         match begun {
-            Ok(begun) => {
+            Ok((begun, ends)) => {
+                if !pipes::owns_log(&start.io) {
+                    let begins = (start.generation, begun.log_length);
+                    self.logs.add(&start.log, begins, monotonic());
+                }
+                self.pipes.add(start, ends);
                 let pid = u32::try_from(begun.pid).unwrap_or_default();
                 let start_time = begun.start_time;
                 let group = begun.group.as_ref().map(|group| group.path().to_owned());
                 self.book.began(Record { group, ..Record::of(start, pid, start_time) });
                 self.runs.add(start, begun);
-                self.logs.add(&start.log, monotonic());
-                self.send(&FromKeeper::Started { run, pid, start_time });
+                self.control.send(&FromKeeper::Started { run, pid, start_time });
             }
             Err(error) => {
                 self.book.forget(run);
-                self.send(&FromKeeper::StartFailed { run, error });
+                self.control.send(&FromKeeper::StartFailed { run, error });
             }
         }
     }
 
-    fn try_start(&mut self, start: &Start) -> Result<spawn::Begun, StartError> {
+    fn try_start(&mut self, start: &Start) -> Result<(spawn::Begun, pipes::OurEnds), StartError> {
         let refused = |message| Err(StartError::Refused { message });
         if self.leaving.is_some() {
             return refused("the keeper is ending".to_owned());
@@ -298,14 +330,15 @@ impl Keeper {
         };
         self.book.begins(start);
         let given = Given { home: self.groups.as_ref(), lease: lease.as_ref() };
-        spawn::start(start, given)
+        spawn_with_pipes(start, given)
     }
 
     fn tell_end(&mut self, over: Ended) {
+        self.pipes.finish(over.run, &mut self.control);
         self.logs.remove(&over.log_file);
         let Ended { run, exit, note, .. } = over;
         self.book.ended(run, exit.clone(), note.clone());
-        self.send(&FromKeeper::Exited { run, exit, note });
+        self.control.send(&FromKeeper::Exited { run, exit, note });
     }
 
     fn rotate_logs(&mut self, now: Duration) {
@@ -314,26 +347,16 @@ impl Keeper {
                 Ok(rotated) => FromKeeper::LogRotated(rotated),
                 Err(message) => FromKeeper::Warned { message },
             };
-            if let Some(control) = &mut self.control {
-                control.send_if_room(&message);
-            }
-        }
-    }
-
-    fn send(&mut self, message: &FromKeeper) {
-        if let Some(control) = &mut self.control {
-            control.send(message);
+            self.control.send_if_room(&message);
         }
     }
 
     /// Sends what is unsent, and sees whether the daemon is gone.
     fn look_after_daemon(&mut self, now: Duration) {
-        for control in self.control.iter_mut().chain(&mut self.guests) {
+        for control in std::iter::once(&mut self.control).chain(&mut self.guests) {
             control.flush();
         }
-        let is_gone = self.control.as_ref().is_some_and(|control| control.socket().is_none());
-        if is_gone {
-            self.control = None;
+        if self.alone_since.is_none() && self.control.socket().is_none() {
             self.alone_since = Some(now);
             for run in self.book.to_stop() {
                 self.stop(run, Duration::MAX, now);
@@ -378,19 +401,15 @@ impl Keeper {
     /// Kills what nobody owns and sends what is unsent, for a short time.
     fn clear(&mut self) {
         self.door = None;
-        if self.leaving.is_some() && self.control.is_some() {
+        if self.leaving.is_some() && self.control.socket().is_some() {
             // A daemon that ends its keeper knows of every end.
             self.book.close();
         }
         let give_up = monotonic() + LEAVE_MAX;
         loop {
             self.runs.reap(monotonic());
-            let mut has_output = false;
-            if let Some(control) = &mut self.control {
-                control.flush();
-                has_output = control.has_output();
-            }
-            let done = self.runs.clear_all() && !has_output;
+            self.control.flush();
+            let done = self.runs.clear_all() && !self.control.has_output();
             if done || monotonic() >= give_up {
                 return;
             }

@@ -19,8 +19,9 @@ use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 
 use crate::runtimes::keeper::desk::{Begun, Desk, OrderError, Survivors};
+use crate::runtimes::keeper::inbox::Inbox;
 use crate::runtimes::keeper::wire::{
-    Decoder, FromKeeper, Record, RunEnd, ToKeeper, encode, negotiate,
+    Decoder, FromKeeper, Record, RunEnd, RunId, ToKeeper, encode, negotiate,
 };
 
 /// Starts that wait to be sent, at most; more are refused. Other commands are few: each run is
@@ -124,8 +125,8 @@ impl Link {
         Ok(())
     }
 
-    /// Queues a command about a run. Kills and acknowledgements come once for each run and always
-    /// have room.
+    /// Queues a command about a run. What must not be left out is bounded by whoever sends it: kills
+    /// and acknowledgements come once for each run.
     pub(super) fn tell(&self, command: &ToKeeper) {
         let mut state = self.lock();
         let may_wait = matches!(command, ToKeeper::Signal { .. });
@@ -341,7 +342,24 @@ fn take(link: &Arc<Link>, message: FromKeeper) {
                 tracing::debug!(%file, kept, exact, "log rotated");
             }
         }
+        FromKeeper::Line { run, seq, line } => with_inbox(link, run, |inbox| inbox.line(seq, line)),
+        FromKeeper::Beat { run, line } => with_inbox(link, run, |inbox| inbox.beat(line)),
+        FromKeeper::Wrote { run, bytes } => with_inbox(link, run, |inbox| inbox.wrote(bytes)),
+        FromKeeper::WriteLost { run, bytes } => with_inbox(link, run, |inbox| inbox.lost(bytes)),
+        FromKeeper::OutputDropped { path, bytes, .. } => {
+            link.desk.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
+            tracing::warn!(file = %path.display(), bytes, "output was dropped: the disk is slow");
+        }
+        FromKeeper::LinesLogged { run, too_long, no_room } => {
+            with_inbox(link, run, |inbox| inbox.logged(too_long, no_room));
+        }
         FromKeeper::Warned { message } => tracing::warn!(message, "keeper warns"),
+    }
+}
+
+fn with_inbox(link: &Link, run: RunId, act: impl FnOnce(&Inbox)) {
+    if let Some(inbox) = link.desk.inbox(run) {
+        act(&inbox);
     }
 }
 

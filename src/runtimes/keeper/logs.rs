@@ -6,6 +6,8 @@
 //! is truncated, and what comes between copy and truncation is lost and counted as well as can be.
 //! What is dropped for size, or because the disk is full, is counted exactly.
 //!
+//! The same thread keeps the index beside each log: where each run begins, and what stands where.
+//!
 //! A disk can stall for seconds under load, and the keeper must not: a thread of its own looks at the
 //! files and rotates them. It never forks, takes no lock, and gets the next round of work only when it
 //! is done with the last.
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
 
+use crate::runtimes::keeper::index::{IndexWriter, wall_ms};
 use crate::runtimes::keeper::wire::{LogRotated, LogSettings};
 
 /// Time between two looks at the sizes.
@@ -29,6 +32,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// An old file is at most this many times the bound: what a flood wrote beyond is dropped, so that
 /// neither the disk nor the keeper's time is eaten.
 const OLD_FILE_FACTOR: u64 = 2;
+
+/// Runs whose beginning waits to be put into the index; more are left out.
+const BEGINNINGS_MAX: usize = 10_000;
 
 /// What one look led to: a rotation, or a warning.
 pub(super) type Told = Result<LogRotated, String>;
@@ -47,10 +53,19 @@ struct Watched {
     users: usize,
 }
 
-/// The thread, behind two channels that hold one round each.
+/// What the thread is told.
+#[derive(Debug)]
+enum Order {
+    /// Look at all these files.
+    Round(Vec<LogSettings>),
+    /// A run began to write to this file when it was so long.
+    Begun { file: PathBuf, generation: u64, at: u64, length: u64 },
+}
+
+/// The thread, behind two channels. One round is under way at a time.
 #[derive(Debug)]
 struct Rotator {
-    work: SyncSender<Vec<LogSettings>>,
+    work: SyncSender<Order>,
     done: Receiver<Vec<Told>>,
     state: RotatorState,
 }
@@ -64,7 +79,7 @@ enum RotatorState {
 impl Logs {
     /// No files yet. Starts the thread, which ends with this.
     pub(super) fn new() -> io::Result<Self> {
-        let (work, orders) = mpsc::sync_channel::<Vec<LogSettings>>(1);
+        let (work, orders) = mpsc::sync_channel(BEGINNINGS_MAX);
         let (finished, done) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name("logs".to_owned())
@@ -73,8 +88,22 @@ impl Logs {
         Ok(Self { files: BTreeMap::new(), next_check: None, rotator })
     }
 
-    /// A run writes to this file now; the newest settings count.
-    pub(super) fn add(&mut self, settings: &LogSettings, now: Duration) {
+    /// A run writes to this file now, which was `length` bytes long before; the newest settings
+    /// count.
+    pub(super) fn add(
+        &mut self,
+        settings: &LogSettings,
+        (generation, length): (u64, u64),
+        now: Duration,
+    ) {
+        let (file, at) = (settings.file.clone(), wall_ms());
+        // With no room the run is missing in the index.
+        self.rotator.work.try_send(Order::Begun { file, generation, at, length }).ok();
+        self.watch(settings, now);
+    }
+
+    /// A run writes to this file already.
+    pub(super) fn watch(&mut self, settings: &LogSettings, now: Duration) {
         let watched = self
             .files
             .entry(settings.file.clone())
@@ -108,7 +137,7 @@ impl Logs {
         }
         if self.rotator.state == RotatorState::Idle && !self.files.is_empty() {
             let round = self.files.values().map(|watched| watched.settings.clone()).collect();
-            if self.rotator.work.try_send(round).is_ok() {
+            if self.rotator.work.try_send(Order::Round(round)).is_ok() {
                 self.rotator.state = RotatorState::Working;
                 self.files.retain(|_, watched| watched.users > 0);
             }
@@ -119,28 +148,62 @@ impl Logs {
     }
 }
 
-/// The thread: one round after the other, until nobody orders or listens any more.
-fn rotate_rounds(orders: &Receiver<Vec<LogSettings>>, finished: &SyncSender<Vec<Told>>) {
-    for round in orders {
-        let told = round.iter().filter_map(rotate_if_due).collect();
-        if finished.send(told).is_err() {
-            return;
+/// The thread: one order after the other, until nobody orders or listens any more.
+fn rotate_rounds(orders: &Receiver<Order>, finished: &SyncSender<Vec<Told>>) {
+    let mut indexes: BTreeMap<PathBuf, IndexWriter> = BTreeMap::new();
+    for order in orders {
+        match order {
+            Order::Round(round) => {
+                if finished.send(look_at_all(&mut indexes, &round)).is_err() {
+                    return;
+                }
+            }
+            Order::Begun { file, generation, at, length } => {
+                // A rotation that was under way when the run began has made the file shorter.
+                let now = fs::metadata(&file).map_or(length, |metadata| metadata.len());
+                let index = index_of(&mut indexes, &file);
+                index.map(|index| index.run(generation, at, length.min(now))).unwrap_or_default();
+            }
         }
     }
 }
 
-fn rotate_if_due(settings: &LogSettings) -> Option<Result<LogRotated, String>> {
+fn look_at_all(indexes: &mut BTreeMap<PathBuf, IndexWriter>, round: &[LogSettings]) -> Vec<Told> {
+    // Who writes no more leaves with the last round that holds it.
+    indexes.retain(|path, _| round.iter().any(|settings| settings.file == *path));
+    let mut told = Vec::new();
+    for settings in round {
+        told.extend(look(settings, index_of(indexes, &settings.file)));
+    }
+    told
+}
+
+/// The index of a log; none where it cannot have one, for example because the disk is full.
+fn index_of<'a>(
+    indexes: &'a mut BTreeMap<PathBuf, IndexWriter>,
+    file: &Path,
+) -> Option<&'a mut IndexWriter> {
+    if !indexes.contains_key(file) {
+        indexes.insert(file.to_owned(), IndexWriter::open(file).ok()?);
+    }
+    indexes.get_mut(file)
+}
+
+fn look(settings: &LogSettings, mut index: Option<&mut IndexWriter>) -> Option<Told> {
     let metadata = fs::metadata(&settings.file).ok()?;
+    if let Some(index) = &mut index {
+        index.mark(metadata.len());
+    }
     // Less than two blocks cannot be cut in one step.
     if metadata.len() < settings.max_bytes.max(metadata.blksize().saturating_mul(2)) {
         return None;
     }
-    Some(rotate(settings).map_err(|error| {
+    Some(rotate(settings, index).map_err(|error| {
         format!("cannot rotate log {}: {error}; it grows on", settings.file.display())
     }))
 }
 
-fn rotate(settings: &LogSettings) -> io::Result<LogRotated> {
+fn rotate(settings: &LogSettings, mut index: Option<&mut IndexWriter>) -> io::Result<LogRotated> {
     let mut file = OpenOptions::new().read(true).write(true).open(&settings.file)?;
     let metadata = file.metadata()?;
     let size = metadata.len();
@@ -149,21 +212,27 @@ fn rotate(settings: &LogSettings) -> io::Result<LogRotated> {
     let cut = size.saturating_sub(1) / block * block;
     let room = settings.max_bytes.saturating_mul(OLD_FILE_FACTOR);
     let skipped = if settings.keep == 0 { cut } else { cut.saturating_sub(room) };
+    if let Some(index) = &mut index {
+        index.rotating();
+    }
     let mut kept = keep_old(settings, &mut file, skipped, cut);
     let collapse = FallocateFlags::COLLAPSE_RANGE;
     let exact = cut > 0 && rustix::fs::fallocate(&file, collapse, 0, cut).is_ok();
-    let mut dropped = cut.saturating_sub(kept);
+    let mut gone = cut;
     if !exact {
         // No removal of the head here: take what came since, as near to the truncation as can be.
         if kept > 0 {
             kept += append_rest(settings, &mut file, cut).unwrap_or(0);
         }
-        let end = file.metadata()?.len();
+        gone = file.metadata()?.len();
         rustix::fs::ftruncate(&file, 0)?;
-        dropped = end.saturating_sub(kept);
+    }
+    if let Some(index) = index {
+        index.rotated(gone, skipped, kept);
     }
     let path = settings.file.clone();
-    Ok(LogRotated { path, kept_bytes: kept, dropped_bytes: dropped, exact })
+    let dropped_bytes = gone.saturating_sub(kept);
+    Ok(LogRotated { path, kept_bytes: kept, dropped_bytes, exact })
 }
 
 /// Copies `from..to` into a new `<file>.1`, the older ones moved up. Gives the bytes that are
@@ -207,7 +276,7 @@ fn append_rest(settings: &LogSettings, file: &mut File, from: u64) -> io::Result
     io::copy(&mut file.take(settings.max_bytes), &mut target)
 }
 
-fn old(file: &Path, number: u32) -> PathBuf {
+pub(super) fn old(file: &Path, number: u32) -> PathBuf {
     with_suffix(file, &number.to_string())
 }
 
@@ -244,7 +313,7 @@ mod tests {
         let mut dropped = 0;
         for round in 0..3 {
             write(&settings, &numbered_lines(round * 2_500, (round + 1) * 2_500));
-            let told = rotate_if_due(&settings).unwrap().unwrap();
+            let told = look(&settings, None).unwrap().unwrap();
             dropped += told.dropped_bytes;
         }
         assert_eq!(dropped, 0);
@@ -262,10 +331,10 @@ mod tests {
         let settings = settings(&dir, 8_192, 2);
         for _ in 0..5 {
             write(&settings, &[b'x'; 9_000]);
-            rotate_if_due(&settings).unwrap().unwrap();
+            look(&settings, None).unwrap().unwrap();
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-        assert!(rotate_if_due(&settings).is_none(), "small again");
+        assert!(look(&settings, None).is_none(), "small again");
     }
 
     #[test]
@@ -273,7 +342,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(&dir, 10_000, 1);
         write(&settings, &numbered_lines(0, 10_000));
-        let told = rotate_if_due(&settings).unwrap().unwrap();
+        let told = look(&settings, None).unwrap().unwrap();
         let left = fs::metadata(&settings.file).unwrap().len();
         assert_eq!(told.kept_bytes, fs::metadata(old(&settings.file, 1)).unwrap().len());
         assert_eq!(told.kept_bytes + told.dropped_bytes + left, 100_000);
@@ -287,7 +356,7 @@ mod tests {
         fs::create_dir(with_suffix(&settings.file, "part")).unwrap();
         fs::create_dir(old(&settings.file, 1)).unwrap();
         write(&settings, &numbered_lines(0, 2_000));
-        let told = rotate_if_due(&settings).unwrap().unwrap();
+        let told = look(&settings, None).unwrap().unwrap();
         assert_eq!(told.kept_bytes, 0);
         let left = fs::metadata(&settings.file).unwrap().len();
         assert_eq!(told.dropped_bytes + left, 20_000);
@@ -310,7 +379,7 @@ mod tests {
             thread::yield_now();
         };
         assert_eq!(logs.deadline(), None);
-        logs.add(&settings, Duration::ZERO);
+        logs.add(&settings, (1, 0), Duration::ZERO);
         assert_eq!(logs.deadline(), Some(Duration::from_secs(1)));
         write(&settings, &[b'x'; 9_000]);
         assert!(logs.check(Duration::from_millis(999)).is_empty());

@@ -2,8 +2,8 @@
 //!
 //! Processes are not forked from the daemon: a fork of a large, threaded program is slow and
 //! dangerous, and a subreaper inside an async runtime leaves zombies. So the daemon starts one
-//! keeper (the same binary, hidden subcommand, no async runtime; one thread does everything, a second
-//! one only rotates log files), and the keeper starts, watches, reaps and ends everything else.
+//! keeper (the same binary, hidden subcommand, no async runtime; one thread does everything, two
+//! others only write and rotate log files), and the keeper starts, watches, reaps and ends everything else.
 //!
 //! Words: a *run* is one execution of one command; its *main process* is what the command became;
 //! a *stray* is a descendant that left the run's process group and was re-parented to the keeper;
@@ -12,23 +12,24 @@
 //! Inside the keeper: `startup` (lock, door, what the last keeper left), `helper` (the loop), `runs`
 //! (its children: who lives, who ended), `foreign` (runs of an earlier keeper), `book` and `journal`
 //! (what the next daemon and the next keeper must know), `lease` (one lock for each child), `spawn`,
-//! `cgroup` (control groups), `logs` (rotation), `door` and `control` (sockets), `sys` (the only
+//! `cgroup` (control groups), `logs` (rotation), `pipes`, `lines` and `appender` (output that the
+//! keeper reads itself), `index` (what stands where in a log), `door` and `control` (sockets), `sys` (the only
 //! unsafe code). Inside the daemon: `client` and `dial` (launch, find, life), `link` (the two I/O threads), `desk` (runs,
-//! whichever keeper has them), `handle` (one run), `service` (the keeper as a child of the tree).
-//! `wire`, `state_dir`, `loss` and `proc` serve both.
+//! whichever keeper has them), `handle` (one run), `inbox` (what a stdio agent says), `history` (reads logs),
+//! `service` (the keeper as a child of the tree). `wire`, `state_dir`, `loss` and `proc` serve both.
 //!
 //! # Who may die
 //!
 //! *The daemon is killed.* The keeper lives on. Runs that are to stop with the daemon are asked to,
 //! and killed after their grace; the others go on, their logs are rotated, their ends remembered with
 //! code or signal until a daemon acknowledges them. The next daemon, which has the state folder's lock by
-//! then, connects to the socket in the folder (same user only), agrees on a version, gets the
-//! inventory, and a start of a child whose run is in it gives that run. Without a daemon and without
+//! then, connects to the socket in the folder (same user only), agrees on a version, gets
+//! what stdio agents said and nobody took, then the inventory, and a start of a child whose run is in it gives that run. Without a daemon and without
 //! living runs the keeper ends after 5 s; what it remembers stays in the journal.
 //!
 //! *The keeper is killed.* Runs that are to stop with the daemon die with it (parent-death signal: it
 //! reaches direct children only, and not a program with set-user-id bits or file capabilities; the
-//! daemon kills what is left of their sessions), and so would runs with pipes. The others live on. The
+//! daemon kills what is left of their sessions), and so do runs with pipes. The others live on. The
 //! next keeper finds them by the journal: same boot, same pid and start time, leader of a session,
 //! no other run's marks. It signals them through pidfds only.
 //!
@@ -62,6 +63,7 @@
 //!
 //! [`ChildExit::Lost`]: crate::protocol::exit::ChildExit::Lost
 
+mod appender;
 mod book;
 pub(crate) mod cgroup;
 mod client;
@@ -72,11 +74,16 @@ mod door;
 mod foreign;
 mod handle;
 mod helper;
+pub mod history;
+mod inbox;
+pub mod index;
 mod journal;
 mod lease;
+mod lines;
 mod link;
 mod logs;
 mod loss;
+mod pipes;
 pub(crate) mod proc;
 mod runs;
 mod service;
@@ -91,9 +98,10 @@ use std::process::ExitCode;
 
 pub use crate::runtimes::keeper::client::{Keeper, KeeperError, KeeperLife, KeeperOptions};
 pub use crate::runtimes::keeper::handle::{ProcessHandle, ProcessRun};
+pub use crate::runtimes::keeper::inbox::{LinesLogged, Stdio};
 pub use crate::runtimes::keeper::service::{KeeperService, KeeperSlot, Launched};
 pub use crate::runtimes::keeper::wire::{
-    Confines, Hold, Identity, LogSettings, Owner, VERSION, VERSION_MIN,
+    Confines, Hold, Identity, IoMode, LogSettings, Owner, VERSION, VERSION_MIN,
 };
 
 /// The hidden subcommand of the same binary.

@@ -20,6 +20,7 @@ use rustix::process::Resource;
 use crate::protocol::exit::StartError;
 use crate::runtimes::keeper::cgroup::{Group, Home};
 use crate::runtimes::keeper::control::eprint;
+use crate::runtimes::keeper::pipes::ChildEnds;
 use crate::runtimes::keeper::proc;
 use crate::runtimes::keeper::sys::{self, Birth, Bond, Step, Texts};
 use crate::runtimes::keeper::wire::{Confines, Hold, Start};
@@ -32,6 +33,8 @@ const PATH_DEFAULT: &str = "/bin:/usr/bin";
 pub(super) struct Begun {
     pub(super) pid: i32,
     pub(super) start_time: u64,
+    /// Length of its log before it began.
+    pub(super) log_length: u64,
     /// Control group that it was born into, if it has one.
     pub(super) group: Option<Group>,
 }
@@ -46,7 +49,7 @@ pub(super) struct Given<'a> {
 }
 
 /// Forks and executes; returns once the `exec` succeeded.
-pub(super) fn start(start: &Start, given: Given<'_>) -> Result<Begun, StartError> {
+pub(super) fn start(start: &Start, given: Given<'_>, ends: ChildEnds) -> Result<Begun, StartError> {
     let (program, arguments) = start
         .command
         .split_first()
@@ -62,7 +65,7 @@ pub(super) fn start(start: &Start, given: Given<'_>) -> Result<Begun, StartError
     }
     rustix::process::chdir(&start.cwd)
         .map_err(|errno| bad_directory(&start.cwd, &io::Error::from(errno).to_string()))?;
-    let begun = start_here(start, given, program, arguments, log);
+    let begun = start_here(start, given, (program, arguments), (&log, &ends));
     if let Err(errno) = rustix::process::chdir("/") {
         // Harmless but for a file system that cannot be unmounted; the next start enters its own.
         eprint(&format!("cannot go back to the root directory: {errno}"));
@@ -73,12 +76,12 @@ pub(super) fn start(start: &Start, given: Given<'_>) -> Result<Begun, StartError
 fn start_here(
     start: &Start,
     given: Given<'_>,
-    program: &str,
-    arguments: &[String],
-    log: File,
+    (program, arguments): (&str, &[String]),
+    (log, ends): (&File, &ChildEnds),
 ) -> Result<Begun, StartError> {
     let path = find(program, start.env.get("PATH").map_or(PATH_DEFAULT, String::as_str))?;
     let no_file = |error: io::Error| system(program, &format!("no file left: {error}"));
+    let log_length = log.metadata().map_or(0, |metadata| metadata.len());
     let null = File::open("/dev/null").map_err(no_file)?;
     let nul = |_| system(program, "an argument or the environment contains a NUL byte");
     let texts = |texts: Vec<Vec<u8>>| -> Result<Texts, StartError> {
@@ -92,7 +95,11 @@ fn start_here(
         program: &CString::new(path.as_os_str().as_bytes()).map_err(nul)?,
         arguments: &texts(words.map(|word| word.as_bytes().to_vec()).collect())?,
         environment: &texts(entries.collect())?,
-        files: [null.as_fd(), log.as_fd(), log.as_fd()],
+        files: [
+            ends.stdin.as_ref().map_or(null.as_fd(), AsFd::as_fd),
+            ends.stdout.as_ref().map_or(log.as_fd(), AsFd::as_fd),
+            ends.stderr.as_ref().map_or(log.as_fd(), AsFd::as_fd),
+        ],
         group: None,
         limits: &limits(confines),
         identity: confines.identity.as_ref(),
@@ -109,7 +116,7 @@ fn start_here(
     let pid = pid.as_raw_nonzero().get();
     // The child is not reaped yet, so its entry is there even if it has ended already.
     let start_time = proc::stat(pid).map_or(0, |stat| stat.start_time);
-    Ok(Begun { pid, start_time, group })
+    Ok(Begun { pid, start_time, log_length, group })
 }
 
 type Born = Result<(rustix::process::Pid, Option<Group>), (Step, io::Error)>;

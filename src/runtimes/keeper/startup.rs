@@ -20,6 +20,7 @@ use crate::runtimes::keeper::foreign::Foreign;
 use crate::runtimes::keeper::helper::{Keeper, Parts};
 use crate::runtimes::keeper::lease::Leases;
 use crate::runtimes::keeper::logs::Logs;
+use crate::runtimes::keeper::pipes::Pipes;
 use crate::runtimes::keeper::proc::monotonic;
 use crate::runtimes::keeper::state_dir::{LOCK, StateDir};
 use crate::runtimes::keeper::sys;
@@ -93,11 +94,13 @@ fn take_over(
     let door = Door::open(&state).map_err(cannot)?;
     // After the signals were blocked, so that its thread has them blocked, too.
     let mut logs = Logs::new().map_err(|error| format!("no thread: {error}"))?;
-    for record in book.living() {
-        logs.add(&record.log, monotonic());
+    // The others are killed, and their next run may write its log itself.
+    for record in book.living().filter(|record| record.outlives_keeper) {
+        logs.watch(&record.log, monotonic());
     }
+    let pipes = Pipes::new().map_err(|error| format!("no pipes: {error}"))?;
     let held = (OwnedFd::from(lock), state);
-    Ok(Some(Parts { signals, book, foreign, leases, groups, door, logs, held }))
+    Ok(Some(Parts { signals, book, foreign, leases, groups, door, logs, pipes, held }))
 }
 
 /// Where control groups are made; without that, runs are held by group, session and subreaper.

@@ -22,6 +22,7 @@ use crate::protocol::care::Privileges;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{AgentId, ChildName, Generation};
 use crate::protocol::spec::{OnDaemonExit, SignalName};
+use crate::runtimes::keeper::pipes::owns_log;
 
 /// Newest version of these messages that this program speaks.
 pub const VERSION: u32 = 2;
@@ -59,6 +60,12 @@ pub(super) enum ToKeeper {
     Kill { run: RunId },
     /// The end of a run is known and may be forgotten.
     Ack { run: RunId },
+    /// Write to the run's standard input, if it has a pipe there.
+    Write { run: RunId, text: String },
+    /// Close the run's standard input once all is written.
+    CloseStdin { run: RunId },
+    /// The run's messages up to this one need not be kept any more.
+    Took { run: RunId, up_to: u64 },
     /// End all runs and exit.
     Shutdown,
 }
@@ -87,6 +94,19 @@ pub(super) enum FromKeeper {
     Exited { run: RunId, exit: ChildExit, note: Option<String> },
     /// A log file was rotated, and what that cost.
     LogRotated(LogRotated),
+    /// The last sign of life that the run wrote on its standard output.
+    Beat { run: RunId, line: String },
+    /// A message about a task that the run wrote on its standard output; sent again to the next daemon until
+    /// one took it.
+    Line { run: RunId, seq: u64, line: String },
+    /// Bytes left for the run's standard input.
+    Wrote { run: RunId, bytes: u64 },
+    /// Bytes for the run's standard input found no room or nobody who reads.
+    WriteLost { run: RunId, bytes: u64 },
+    /// Output of the run that is not in its log.
+    OutputDropped { run: RunId, path: PathBuf, bytes: u64 },
+    /// Messages of the run that are in its log instead: too long, or too many waited.
+    LinesLogged { run: RunId, too_long: u64, no_room: u64 },
     /// Something for the daemon's log.
     Warned { message: String },
 }
@@ -130,6 +150,12 @@ pub(super) struct Start {
     /// What becomes of it when the daemon is killed.
     #[serde(default = "stop")]
     pub(super) on_daemon_exit: OnDaemonExit,
+    /// What its standard input, output and error are.
+    #[serde(default)]
+    pub(super) io: IoMode,
+    /// Number of the run for the index of the log; 0 when it has none.
+    #[serde(default)]
+    pub(super) generation: u64,
 }
 
 fn stop() -> OnDaemonExit {
@@ -141,7 +167,7 @@ impl Start {
     /// not, because nobody might be left to end it; nor could one whose input or output goes
     /// through pipes that the keeper holds.
     pub(super) fn outlives_keeper(&self) -> bool {
-        self.on_daemon_exit == OnDaemonExit::Adopt
+        self.on_daemon_exit == OnDaemonExit::Adopt && !owns_log(&self.io)
     }
 
     /// The marks with their values, as they stand in the environment.
@@ -281,6 +307,28 @@ pub struct Identity {
     pub gid: u32,
     /// Further groups, the only ones besides.
     pub groups: Vec<u32>,
+}
+
+/// What standard input, output and error of a run are.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IoMode {
+    /// The log file gets both outputs, straight from the child; input is empty. Nothing can hold
+    /// the child up, and rotation may lose bytes, which are counted.
+    #[default]
+    File,
+    /// The keeper reads both outputs and writes the log. Rotation loses nothing; what the disk
+    /// cannot take in time is dropped and counted.
+    Pipe,
+    /// Standard input and output carry messages, other output is log.
+    Lines,
+    /// Files of its own for input and output; the log gets standard error.
+    Files {
+        /// Input; empty when absent.
+        stdin: Option<PathBuf>,
+        /// Output is appended here.
+        stdout: PathBuf,
+    },
 }
 
 /// Where output goes and how much of it is kept.

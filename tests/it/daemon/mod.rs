@@ -4,8 +4,10 @@ mod adoption;
 mod crash;
 mod doors;
 mod limits;
+mod logs;
 mod outage;
 mod permission;
+mod remotes;
 mod rules;
 
 use async_nats::jetstream::stream::Stream;

@@ -208,7 +208,7 @@ async fn the_variables_are_there_only_for_agents_that_notify() {
     assert_eq!(names(liveness(quick(ProbeCheck::Beat))), []);
     let socket = bench.state_dir.join("notify/w1").display().to_string();
     let first = ("NOTIFY_SOCKET".to_owned(), socket);
-    assert_eq!(names(readiness(notify())), [first.clone()]);
+    assert_eq!(names(readiness(notify())), std::slice::from_ref(&first));
     let watchdog = ("WATCHDOG_USEC".to_owned(), "20000000".to_owned());
     assert_eq!(names(liveness(notify())), [first, watchdog]);
 }

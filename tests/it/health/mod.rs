@@ -3,6 +3,8 @@
 //! The rules themselves are tested in virtual time, in `src/logic/health`; `cases.md` says
 //! which cases of kubelet and systemd hold. This file holds what its parts share.
 
+#![expect(clippy::excessive_nesting, reason = "loops of test servers are plainer in one piece")]
+
 mod asked;
 mod daemon;
 mod heard;
@@ -67,6 +69,7 @@ impl Bench {
             stop: StopSpec { grace: Duration::from_millis(300), ..StopSpec::default() },
             nats_access: false,
             on_daemon_exit: OnDaemonExit::Stop,
+            exec: provost::protocol::spec::ExecSpec::default(),
             care: CareSpec { probes, ..CareSpec::default() },
             restart: RestartType::Permanent,
             policy: RestartPolicy::default(),

@@ -150,6 +150,7 @@ pub(super) fn spec(bench: &Bench, script: &str) -> AgentSpec {
         stop: StopSpec::default(),
         nats_access: true,
         on_daemon_exit: OnDaemonExit::Adopt,
+        exec: provost::protocol::spec::ExecSpec::default(),
         care: provost::protocol::care::CareSpec::default(),
         restart: RestartType::Permanent,
         policy: RestartPolicy::default(),

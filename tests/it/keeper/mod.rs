@@ -9,6 +9,7 @@ mod ends;
 mod life;
 mod limits;
 mod output;
+mod pipes;
 mod starts;
 
 use std::collections::BTreeMap;
@@ -100,7 +101,7 @@ fn skipped(why: &str) {
     std::io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -232,6 +232,7 @@ fn agent(spec: &ChildSpec) -> AgentSpec {
         stop: StopSpec::default(),
         nats_access: false,
         on_daemon_exit: OnDaemonExit::Stop,
+        exec: provost::protocol::spec::ExecSpec::default(),
         care: provost::protocol::care::CareSpec::default(),
         restart: spec.restart,
         policy: spec.policy,
