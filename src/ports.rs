@@ -125,6 +125,18 @@ pub struct RunFace {
     pub limits: BTreeMap<String, LimitHold>,
     /// Its health, if something speaks for it from the beginning.
     pub health: Option<RunHealth>,
+    /// Whether it was begun with the settings of now.
+    pub spec: RunSpec,
+}
+
+/// Which settings a run was begun with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RunSpec {
+    /// Those of now.
+    #[default]
+    Current,
+    /// Others, from before; the next run gets those of now.
+    Outdated,
 }
 
 /// Where a run comes from.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::actors::tree::TreePorts;
 use crate::logic::severity::{Topic, failure_of, severity_of};
-use crate::ports::{EventDraft, EventSource};
+use crate::ports::{EventDraft, EventSource, RunSpec};
 use crate::protocol::decision::{DecisionRecord, Reason};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{
@@ -111,8 +111,15 @@ impl Announcer {
     }
 
     /// A run that an earlier daemon or keeper had begun was taken over.
-    pub(crate) fn adopted(&mut self, child: &ChildName) {
-        "adopted: its run outlived an earlier daemon".clone_into(&mut self.entry(child).because);
+    pub(crate) fn adopted(&mut self, child: &ChildName, spec: RunSpec) {
+        let because = match spec {
+            RunSpec::Current => "adopted: its run outlived an earlier daemon",
+            RunSpec::Outdated => {
+                "adopted: its run outlived an earlier daemon and has the command, environment or \
+                 working directory of then; the next restart takes the present ones"
+            }
+        };
+        because.clone_into(&mut self.entry(child).because);
     }
 
     /// What speaks for the child says why it is so.

@@ -146,6 +146,16 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The group that an earlier keeper made for a run, if it is still there.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        path.is_dir().then(|| Self { path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The folder, for a process that is to be born into it.
     pub(super) fn folder(&self) -> io::Result<Folder> {
         File::open(&self.path).map(Folder)
