@@ -174,21 +174,6 @@ fn kill_and_adopt(
     (after, took)
 }
 
-/// Waits until the outbox has delivered everything. It does so in order, and many agents under many
-/// daemons leave it much to deliver.
-fn drained(daemon: &Daemon, patience: Duration) {
-    let begun = Instant::now();
-    loop {
-        let outbox = daemon.json(&["status"])["system"]["outbox"].clone();
-        if outbox["waiting"] == 0 {
-            println!("outbox drained after {:?}: {outbox}", begun.elapsed());
-            return;
-        }
-        assert!(begun.elapsed() < patience, "the outbox is not drained: {outbox}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Failures that the stream has, at least so many: name, generation, exit.
 async fn ends(daemon: &Daemon, at_least: usize) -> Vec<(String, u64, Value)> {
     let client = embedded_client(daemon).await;

@@ -14,7 +14,7 @@ use provost::protocol::exit::ChildExit;
 use provost::protocol::id::Generation;
 use provost::protocol::spec::OnDaemonExit;
 use provost::runtimes::keeper::{
-    Keeper, KeeperError, KeeperLife, KeeperSlot, Owner, ProcessHandle, ProcessRun, VERSION,
+    IoMode, Keeper, KeeperError, KeeperLife, KeeperSlot, Owner, ProcessHandle, ProcessRun, VERSION,
     VERSION_MIN,
 };
 use rustix::process::Signal;
@@ -113,6 +113,33 @@ async fn a_run_outlives_its_daemon_and_is_given_to_the_next() {
     assert_eq!(mine.exited().await, ChildExit::Exited { code: 42 });
     second.life.shut_down().await;
     assert!(!lives(keeper) && processes(&bound).is_empty());
+}
+
+#[tokio::test]
+async fn messages_that_no_daemon_took_are_told_to_the_next_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Side::new(&dir).await;
+    let said = |state: &str| format!(r#"{{"id":"t","state":"{state}"}}"#);
+    let (one, two) = (said("one"), said("two"));
+    let text =
+        format!("trap 'echo \"$TWO\"; exit 5' TERM; echo '{one}'; while :; do sleep 0.02; done");
+    let mut run = script(&dir, "l", &text);
+    run.io = IoMode::Lines;
+    run.env.insert("TWO".to_owned(), two.clone());
+    let mine = first.start(&run).await;
+    assert_eq!(mine.stdio().receive().await, Some(one));
+    let pid = mine.pid();
+    first.vanish(vec![mine]);
+    kill(pid, Signal::TERM);
+    until("the run has ended", || !lives(pid)).await;
+
+    let second = Side::new(&dir).await;
+    let mut mine = second.start(&run).await;
+    assert_eq!((mine.pid(), mine.origin()), (pid, RunOrigin::Adopted));
+    assert_eq!(mine.stdio().receive().await, Some(two), "the other one was taken");
+    assert_eq!(mine.stdio().receive().await, None);
+    assert_eq!(mine.exited().await, ChildExit::Exited { code: 5 });
+    second.life.shut_down().await;
 }
 
 #[tokio::test]
