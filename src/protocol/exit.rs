@@ -257,53 +257,17 @@ impl ChildExit {
             | Self::Lost { .. } => ExitCodes::default(),
         }
     }
-}
 
-impl ChildExit {
     /// The end itself, without what a rule made of it.
     #[must_use]
     pub fn bare(&self) -> &Self {
-        match self {
-            Self::Judged { exit, .. } => exit.bare(),
-            Self::Exited { .. }
-            | Self::Signaled { .. }
-            | Self::Finished
-            | Self::Stopped
-            | Self::Killed
-            | Self::Failed { .. }
-            | Self::Panicked { .. }
-            | Self::GaveUp { .. }
-            | Self::Throttled { .. }
-            | Self::Lost { .. }
-            | Self::OutOfMemory { .. }
-            | Self::ProbeFailed { .. }
-            | Self::Watchdog { .. }
-            | Self::Hung { .. }
-            | Self::RanTooLong { .. } => self,
-        }
+        if let Self::Judged { exit, .. } = self { exit.bare() } else { self }
     }
 
     /// What a rule made of the end, if one did.
     #[must_use]
     pub fn judged(&self) -> Option<&Judged> {
-        match self {
-            Self::Judged { judged, .. } => Some(judged),
-            Self::Exited { .. }
-            | Self::Signaled { .. }
-            | Self::Finished
-            | Self::Stopped
-            | Self::Killed
-            | Self::Failed { .. }
-            | Self::Panicked { .. }
-            | Self::GaveUp { .. }
-            | Self::Throttled { .. }
-            | Self::Lost { .. }
-            | Self::OutOfMemory { .. }
-            | Self::ProbeFailed { .. }
-            | Self::Watchdog { .. }
-            | Self::Hung { .. }
-            | Self::RanTooLong { .. } => None,
-        }
+        if let Self::Judged { judged, .. } = self { Some(judged) } else { None }
     }
 }
 

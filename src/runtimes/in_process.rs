@@ -115,23 +115,10 @@ impl RunningService {
         if told.try_recv().is_ok() {
             return Ok(());
         }
-        Err(match exit {
-            ChildExit::Finished | ChildExit::Stopped => "it ended before it was ready".to_owned(),
-            ChildExit::Failed { message } => message,
-            ChildExit::Exited { .. }
-            | ChildExit::Signaled { .. }
-            | ChildExit::Killed
-            | ChildExit::Panicked { .. }
-            | ChildExit::GaveUp { .. }
-            | ChildExit::Throttled { .. }
-            | ChildExit::Lost { .. }
-            | ChildExit::OutOfMemory { .. }
-            | ChildExit::ProbeFailed { .. }
-            | ChildExit::Watchdog { .. }
-            | ChildExit::Hung { .. }
-            | ChildExit::RanTooLong { .. }
-            | ChildExit::Judged { .. } => exit.to_string(),
-        })
+        if matches!(exit, ChildExit::Finished | ChildExit::Stopped) {
+            return Err("it ended before it was ready".to_owned());
+        }
+        Err(if let ChildExit::Failed { message } = exit { message } else { exit.to_string() })
     }
 
     async fn end(&mut self) -> ChildExit {

@@ -144,24 +144,8 @@ fn matches_code(rule: &ExitRule, exit: &ChildExit) -> bool {
     if rule.codes.is_empty() && rule.signals.is_empty() {
         return *exit != ChildExit::Exited { code: 0 };
     }
-    match exit {
-        ChildExit::Exited { code } => rule.codes.contains(code),
-        ChildExit::Signaled { signal } => rule.signals.contains(signal),
-        ChildExit::Finished
-        | ChildExit::Stopped
-        | ChildExit::Killed
-        | ChildExit::Failed { .. }
-        | ChildExit::Panicked { .. }
-        | ChildExit::GaveUp { .. }
-        | ChildExit::Throttled { .. }
-        | ChildExit::Lost { .. }
-        | ChildExit::OutOfMemory { .. }
-        | ChildExit::ProbeFailed { .. }
-        | ChildExit::Watchdog { .. }
-        | ChildExit::Hung { .. }
-        | ChildExit::RanTooLong { .. }
-        | ChildExit::Judged { .. } => false,
-    }
+    let code = matches!(exit, ChildExit::Exited { code } if rule.codes.contains(code));
+    code || matches!(exit, ChildExit::Signaled { signal } if rule.signals.contains(signal))
 }
 
 /// Whether a rule matches; then the line of output that has its text, if it asks for one.

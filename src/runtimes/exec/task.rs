@@ -298,37 +298,18 @@ fn end_of(exit: &ChildExit, reason: Option<Reason>, exec: &ExecSpec, files: &Fil
         Some(Reason::TooLong) => return too_long(bound),
         None => {}
     }
-    match exit {
-        ChildExit::Exited { code: 0 } => match output(&files.stdout, bound) {
+    let crashed = || failed("process_crash", exit.to_string(), Retry::MayHelp);
+    let ChildExit::Exited { code } = exit else { return crashed() };
+    match code {
+        0 => match output(&files.stdout, bound) {
             Ok(Some(bytes)) => result_in(&bytes, exec),
             Ok(None) => too_long(bound),
             Err(fault) => failed("no_output", fault.to_string(), Retry::MayHelp),
         },
-        ChildExit::Exited { code: 75 } => {
-            failed("temporary_failure", exit.to_string(), Retry::MayHelp)
-        }
-        ChildExit::Exited { code: 64 | 65 } => {
-            TaskEnd::Rejected(error("rejected", exit.to_string(), Retry::CannotHelp))
-        }
-        ChildExit::Exited { code: 78 | 126 | 127 } => {
-            TaskEnd::Misconfigured(config_fault(exit.to_string()))
-        }
-        ChildExit::Exited { .. }
-        | ChildExit::Signaled { .. }
-        | ChildExit::Finished
-        | ChildExit::Stopped
-        | ChildExit::Killed
-        | ChildExit::Failed { .. }
-        | ChildExit::Panicked { .. }
-        | ChildExit::GaveUp { .. }
-        | ChildExit::Throttled { .. }
-        | ChildExit::Lost { .. }
-        | ChildExit::OutOfMemory { .. }
-        | ChildExit::ProbeFailed { .. }
-        | ChildExit::Watchdog { .. }
-        | ChildExit::Hung { .. }
-        | ChildExit::RanTooLong { .. }
-        | ChildExit::Judged { .. } => failed("process_crash", exit.to_string(), Retry::MayHelp),
+        75 => failed("temporary_failure", exit.to_string(), Retry::MayHelp),
+        64 | 65 => TaskEnd::Rejected(error("rejected", exit.to_string(), Retry::CannotHelp)),
+        78 | 126 | 127 => TaskEnd::Misconfigured(config_fault(exit.to_string())),
+        _ => crashed(),
     }
 }
 

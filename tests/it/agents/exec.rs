@@ -158,12 +158,18 @@ async fn output_and_time_are_bounded() {
 #[tokio::test]
 async fn a_cancelled_task_has_its_grace_and_is_killed_then() {
     let bench = Bench::new().await;
-    let deaf = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"];
+    let deaf = ["/bin/sh", "-c", "trap '' TERM; echo deaf >&2; while :; do sleep 0.05; done"];
     let run = runner(&bench, ExecSpec::default(), &deaf);
     let (cancel, cancelled) = watch::channel(None);
-    let begun = Instant::now();
-    cancel.send_replace(Some(Duration::from_millis(400)));
-    let end = timeout(PATIENCE, run.run(task("t1", text("")), cancelled)).await.unwrap();
+    let cancelling = async {
+        until("the signal is ignored from here on", || bench.log() == "deaf\n").await;
+        let begun = Instant::now();
+        cancel.send_replace(Some(Duration::from_millis(400)));
+        begun
+    };
+    let ended = timeout(PATIENCE, run.run(task("t1", text("")), cancelled));
+    let (end, begun) = tokio::join!(ended, cancelling);
+    let end = end.unwrap();
     assert_eq!(end, TaskEnd::Cancelled);
     assert!(begun.elapsed() >= Duration::from_millis(400));
 }

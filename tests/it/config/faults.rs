@@ -230,7 +230,7 @@ fn restart_settings_that_could_have_no_effect_are_warned_of_with_the_reason() {
     warned_after_worker(
         "restart = { backoff = { initial = \"0s\", max = \"1m\" } }\n",
         &[
-            "a.toml:3:46: agent_types.w.restart.backoff.max: has no effect: the first delay is 0s, and so is each later one; remove it, or give backoff.initial",
+            "a.toml:3:47: agent_types.w.restart.backoff.max: has no effect: the first delay is 0s, and so is each later one; remove it, or give backoff.initial",
         ],
     );
 }

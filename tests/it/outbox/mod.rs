@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::eventually_blocking;
 use crate::support::nats::NatsServer;
 
 #[derive(Debug)]
@@ -59,7 +60,14 @@ struct Life {
 
 impl Life {
     fn begin(settings: OutboxSettings, clients: Clients) -> Self {
-        let (handle, service) = open(settings, clients).unwrap();
+        // A process that another test is just starting has the lock of a former life for a moment,
+        // until it executes its program.
+        let (handle, service) = eventually_blocking("the folder's lock is free", || {
+            match open(settings.clone(), clients.clone()) {
+                Err(OutboxError::Locked { .. }) => None,
+                opened => Some(opened.unwrap()),
+            }
+        });
         let service = Arc::new(service);
         let stop = CancellationToken::new();
         let task = run(&service, &stop);
