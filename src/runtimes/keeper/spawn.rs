@@ -108,7 +108,7 @@ fn start_here(
         bond: if start.outlives_keeper() { Bond::Lives } else { Bond::Dies },
         inherited: given.lease.map(AsFd::as_fd),
     };
-    let (pid, group) = match grouped(&birth, given.home, confines) {
+    let (pid, group) = match grouped(&birth, given.home, start) {
         Some(born) => born,
         None => sys::give_birth(&birth).map(|pid| (pid, None)),
     }
@@ -122,9 +122,10 @@ fn start_here(
 type Born = Result<(rustix::process::Pid, Option<Group>), (Step, io::Error)>;
 
 /// Begins the process in a control group of its own; `None` when that cannot be.
-fn grouped(birth: &Birth<'_>, home: Option<&Home>, confines: &Confines) -> Option<Born> {
+fn grouped(birth: &Birth<'_>, home: Option<&Home>, start: &Start) -> Option<Born> {
+    let confines = &start.confines;
     let home = home.filter(|_| confines.hold == Hold::Strongest)?;
-    let made = home.group(confines).and_then(|group| Ok((group.folder()?, group)));
+    let made = home.group(confines, start.run).and_then(|group| Ok((group.folder()?, group)));
     let (folder, group) = match made {
         Ok(made) => made,
         Err(error) => {
