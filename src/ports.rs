@@ -223,6 +223,12 @@ pub trait RunLog: fmt::Debug + Send + Sync + 'static {
 
     /// The last generation that was noted for a child; 0 when none was.
     fn last(&self, child: &ChildName) -> Generation;
+
+    /// Whether a run from before this daemon is there, living or ended unseen, that the next start of
+    /// the child adopts.
+    fn is_to_be_adopted(&self, _child: &ChildName) -> bool {
+        false
+    }
 }
 
 /// Carries out commands. Implemented over the tree, used by transport and web.

@@ -36,6 +36,17 @@ struct Trail {
     exit: Option<ExitCodes>,
     /// Whether somebody acted by hand during the outage.
     by_hand: bool,
+    /// Who tells of its coming and its first start.
+    told_by: FirstTeller,
+}
+
+/// Who tells of the coming and the first start of a child.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum FirstTeller {
+    #[default]
+    Us,
+    /// The daemon that did it has told it.
+    EarlierDaemon,
 }
 
 /// The child that an event is about.
@@ -120,6 +131,14 @@ impl Announcer {
             }
         };
         because.clone_into(&mut self.entry(child).because);
+    }
+
+    /// A run of the child's is there that will be adopted: that it was spawned and started has been told
+    /// by the daemon that did it. So a daemon that follows a killed one tells one change for each agent.
+    pub(crate) fn is_to_be_adopted(&mut self, child: &ChildName) {
+        let trail = self.entry(child);
+        trail.told_by = FirstTeller::EarlierDaemon;
+        "its run outlived an earlier daemon".clone_into(&mut trail.because);
     }
 
     /// What speaks for the child says why it is so.
@@ -262,6 +281,10 @@ impl Announcer {
         pid: Option<u32>,
     ) {
         if about.agent.is_none() {
+            return;
+        }
+        let told_by = std::mem::take(&mut self.entry(about.name).told_by);
+        if told_by == FirstTeller::EarlierDaemon && new == AgentState::Starting {
             return;
         }
         let change = Box::new(self.changed(about, Some(old), new, pid));

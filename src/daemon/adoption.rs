@@ -3,11 +3,6 @@
 //!
 //! The runs themselves are the keeper's (`runtimes::keeper`).
 
-#![expect(
-    clippy::excessive_nesting,
-    reason = "what is done under a lock, or for each of many, stands in one piece"
-)]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +36,14 @@ impl AdoptingRuns {
     pub(crate) fn new(registry: Arc<Registry>, keeper: KeeperSlot) -> Self {
         Self { registry, keeper }
     }
+
+    /// The run that the next start of a child adopts.
+    fn found(&self, child: &ChildName) -> Option<Owner> {
+        let last = self.registry.last(child);
+        self.keeper.found(child).filter(|owner| {
+            is_of(owner, &self.registry) && last <= owner.generation && 0 < owner.generation.0
+        })
+    }
 }
 
 impl RunLog for AdoptingRuns {
@@ -49,11 +52,15 @@ impl RunLog for AdoptingRuns {
     }
 
     fn last(&self, child: &ChildName) -> Generation {
-        let last = self.registry.last(child);
-        let adopted = self.keeper.found(child).filter(|owner| {
-            is_of(owner, &self.registry) && last <= owner.generation && 0 < owner.generation.0
-        });
-        adopted.map_or(last, |owner| Generation(owner.generation.0 - 1))
+        let adopted = self.found(child);
+        adopted.map_or_else(
+            || self.registry.last(child),
+            |owner| Generation(owner.generation.0.saturating_sub(1)),
+        )
+    }
+
+    fn is_to_be_adopted(&self, child: &ChildName) -> bool {
+        self.found(child).is_some()
     }
 }
 
@@ -93,16 +100,20 @@ pub(crate) fn reap_orphans(
     let mut ended = signal(SignalKind::child()).map_err(failed("cannot watch signals"))?;
     Ok(outside.spawn(async move {
         while ended.recv().await.is_some() {
-            let current = loop {
-                tokio::time::sleep(REAP_AFTER).await;
-                // Without a keeper nobody has read how they ended.
-                if let Some(current) = keeper.current() {
-                    break current;
-                }
-            };
-            reap(current.pid());
+            reap(keeper_of_now(&keeper).await);
         }
     }))
+}
+
+/// Process id of the keeper, once there has been one for long enough: without it nobody has read how
+/// orphans ended.
+async fn keeper_of_now(keeper: &KeeperSlot) -> u32 {
+    loop {
+        tokio::time::sleep(REAP_AFTER).await;
+        if let Some(current) = keeper.current() {
+            return current.pid();
+        }
+    }
 }
 
 /// Reaps children that have ended and lead or belong to a session of their own: this daemon's own
