@@ -1,11 +1,6 @@
 //! The daemon's book of runs. It outlives a keeper: runs that go on without one are watched again
 //! by the next, and whoever waits for their end notices nothing.
 
-#![expect(
-    clippy::excessive_nesting,
-    reason = "what is done under a lock, or for each of many, stands in one piece"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,12 +190,7 @@ impl Desk {
             match told.remove(&run) {
                 None => missing.extend(state.runs.remove(&run)),
                 Some(Record { end: Some(end), .. }) => over.extend(state.end(run, end)),
-                Some(_) => {
-                    let asked = state.runs.get_mut(&run).and_then(|entry| entry.asked.take());
-                    if let Some(signal) = asked {
-                        link.tell(&as_command(run, signal));
-                    }
-                }
+                Some(_) => state.ask_again(run, link),
             }
         }
         state.found.retain(|run, _| told.contains_key(run));
@@ -299,10 +289,7 @@ impl Desk {
                 claimed.own = Some(state.take(record));
             } else if record.end.is_some() {
                 // It has been told before, or nobody is to be told.
-                state.early.remove(&run);
-                if let Some(link) = &state.link {
-                    link.tell(&ToKeeper::Ack { run });
-                }
+                state.forget(run);
             } else {
                 let taken = state.take(record);
                 claimed.others.push(taken);
@@ -325,11 +312,8 @@ impl Desk {
             let Some(record) = state.found.remove(&run) else { continue };
             if record.end.is_none() {
                 taken.push(state.take(record));
-                continue;
-            }
-            state.early.remove(&run);
-            if let Some(link) = &state.link {
-                link.tell(&ToKeeper::Ack { run });
+            } else {
+                state.forget(run);
             }
         }
         taken
@@ -363,6 +347,22 @@ impl Drop for Desk {
 }
 
 impl State {
+    /// What was asked of a run while no keeper was there is asked of this one.
+    fn ask_again(&mut self, run: RunId, link: &Link) {
+        let asked = self.runs.get_mut(&run).and_then(|entry| entry.asked.take());
+        if let Some(signal) = asked {
+            link.tell(&as_command(run, signal));
+        }
+    }
+
+    /// The end of a run from before needs to be known no more.
+    fn forget(&mut self, run: RunId) {
+        self.early.remove(&run);
+        if let Some(link) = &self.link {
+            link.tell(&ToKeeper::Ack { run });
+        }
+    }
+
     /// Takes an end down; gives what is to be passed on.
     fn end(&mut self, run: RunId, end: RunEnd) -> Option<Over> {
         if let Some(record) = self.found.get_mut(&run) {

@@ -1,10 +1,5 @@
 //! Where the next daemon comes in: a socket in the state folder, for its owner alone.
 
-#![expect(
-    clippy::excessive_nesting,
-    reason = "what is done under a lock, or for each of many, stands in one piece"
-)]
-
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -43,27 +38,8 @@ impl Door {
 
     /// Who has come and may come in.
     pub(super) fn answer(&self) -> Vec<UnixStream> {
-        let own = rustix::process::geteuid().as_raw();
-        let mut guests = Vec::new();
-        for _ in 0..ACCEPT_MAX {
-            let Ok((stream, _)) = self.listener.accept() else { break };
-            match rustix::net::sockopt::socket_peercred(&stream) {
-                Ok(peer) if may_enter(peer.uid.as_raw(), own) => {
-                    if stream.set_nonblocking(true).is_ok() {
-                        guests.push(stream);
-                    }
-                }
-                Ok(peer) => eprint(&format!(
-                    "process {} of user {} was turned away; only user {own} may connect",
-                    peer.pid.as_raw_nonzero(),
-                    peer.uid.as_raw(),
-                )),
-                Err(errno) => {
-                    eprint(&format!("a peer without credentials was turned away: {errno}"));
-                }
-            }
-        }
-        guests
+        let come = (0..ACCEPT_MAX).map_while(|_| self.listener.accept().ok());
+        come.filter_map(|(stream, _)| admit(stream)).collect()
     }
 
     /// What is polled for callers.
@@ -77,6 +53,23 @@ impl Drop for Door {
         // A file that stays is refused by the kernel and replaced by the next keeper.
         std::fs::remove_file(&self.path).ok();
     }
+}
+
+/// Who has come, if they may come in.
+fn admit(stream: UnixStream) -> Option<UnixStream> {
+    let own = rustix::process::geteuid().as_raw();
+    match rustix::net::sockopt::socket_peercred(&stream) {
+        Ok(peer) if may_enter(peer.uid.as_raw(), own) => {
+            return stream.set_nonblocking(true).is_ok().then_some(stream);
+        }
+        Ok(peer) => eprint(&format!(
+            "process {} of user {} was turned away; only user {own} may connect",
+            peer.pid.as_raw_nonzero(),
+            peer.uid.as_raw(),
+        )),
+        Err(errno) => eprint(&format!("a peer without credentials was turned away: {errno}")),
+    }
+    None
 }
 
 /// Whether a process of user `peer` may command a keeper of user `own`: nobody but the same user,

@@ -5,11 +5,6 @@
 //! pidfd after that (Linux 6.15 and newer); else only that it ended is known. What it orphans goes
 //! to somebody else, and is found by session, group and marks instead.
 
-#![expect(
-    clippy::excessive_nesting,
-    reason = "what is done under a lock, or for each of many, stands in one piece"
-)]
-
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -190,7 +185,7 @@ impl Foreign {
 
     fn sweep(&mut self) {
         let ending = self.runs.values_mut().filter(|run| run.is_ending());
-        let mut ending: Vec<&mut Run> = ending.collect();
+        let ending: Vec<&mut Run> = ending.collect();
         let leftovers: Vec<Leftover> = ending.iter().map(|run| run.leftover()).collect();
         let mut found = loss::kill_round(&leftovers);
         for group in ending.iter().filter_map(|run| run.group.as_ref()) {
@@ -199,10 +194,8 @@ impl Foreign {
                 found += 1;
             }
         }
-        for run in &mut ending {
-            if let Phase::Clearing { quiet, .. } = &mut run.phase {
-                *quiet = if found == 0 { *quiet + 1 } else { 0 };
-            }
+        for run in ending {
+            run.looked_at(found);
         }
     }
 
@@ -292,6 +285,13 @@ impl Run {
         };
         if !matches!(self.phase, Phase::Unread { .. }) {
             self.pidfd = None;
+        }
+    }
+
+    /// A look for what is left of ending runs found this many processes.
+    fn looked_at(&mut self, found: usize) {
+        if let Phase::Clearing { quiet, .. } = &mut self.phase {
+            *quiet = if found == 0 { *quiet + 1 } else { 0 };
         }
     }
 

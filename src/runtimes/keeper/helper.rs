@@ -7,11 +7,6 @@
 //! it is gone without a word, runs that are bound to it are ended and the others go on; when nothing
 //! lives any more and nobody has come for a while, the keeper ends.
 
-#![expect(
-    clippy::excessive_nesting,
-    reason = "what is done under a lock, or for each of many, stands in one piece"
-)]
-
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -220,19 +215,23 @@ impl Keeper {
         for stream in come {
             self.welcome(Control::new(stream));
         }
-        for mut guest in std::mem::take(&mut self.guests) {
-            let mut commands = guest.read().into_iter();
-            match commands.next() {
-                Some(ToKeeper::Hello { version }) => {
-                    self.serve_daemon(guest, version);
-                    for command in commands {
-                        self.obey(command);
-                    }
+        for guest in std::mem::take(&mut self.guests) {
+            self.listen_to(guest);
+        }
+    }
+
+    fn listen_to(&mut self, mut guest: Control) {
+        let mut commands = guest.read().into_iter();
+        match commands.next() {
+            Some(ToKeeper::Hello { version }) => {
+                self.serve_daemon(guest, version);
+                for command in commands {
+                    self.obey(command);
                 }
-                Some(_) => eprint("a connection began without hello and was closed"),
-                None if guest.socket().is_some() => self.guests.push(guest),
-                None => {}
             }
+            Some(_) => eprint("a connection began without hello and was closed"),
+            None if guest.socket().is_some() => self.guests.push(guest),
+            None => {}
         }
     }
 
@@ -295,27 +294,27 @@ impl Keeper {
     }
 
     fn start(&mut self, start: &Start) {
-        let run = start.run;
-        let begun = self.try_start(start);
-        match begun {
-            Ok((begun, ends)) => {
-                if !pipes::owns_log(&start.io) {
-                    let begins = (start.generation, begun.log_length);
-                    self.logs.add(&start.log, begins, monotonic());
-                }
-                self.pipes.add(start, ends);
-                let pid = u32::try_from(begun.pid).unwrap_or_default();
-                let start_time = begun.start_time;
-                let group = begun.group.as_ref().map(|group| group.path().to_owned());
-                self.book.began(Record { group, ..Record::of(start, pid, start_time) });
-                self.runs.add(start, begun);
-                self.control.send(&FromKeeper::Started { run, pid, start_time });
-            }
+        match self.try_start(start) {
+            Ok((begun, ends)) => self.began(start, begun, ends),
             Err(error) => {
-                self.book.forget(run);
-                self.control.send(&FromKeeper::StartFailed { run, error });
+                self.book.forget(start.run);
+                self.control.send(&FromKeeper::StartFailed { run: start.run, error });
             }
         }
+    }
+
+    /// The program executes.
+    fn began(&mut self, start: &Start, begun: spawn::Begun, ends: pipes::OurEnds) {
+        if !pipes::owns_log(&start.io) {
+            self.logs.add(&start.log, (start.generation, begun.log_length), monotonic());
+        }
+        self.pipes.add(start, ends);
+        let pid = u32::try_from(begun.pid).unwrap_or_default();
+        let (run, start_time) = (start.run, begun.start_time);
+        let group = begun.group.as_ref().map(|group| group.path().to_owned());
+        self.book.began(Record { group, ..Record::of(start, pid, start_time) });
+        self.runs.add(start, begun);
+        self.control.send(&FromKeeper::Started { run, pid, start_time });
     }
 
     fn try_start(&mut self, start: &Start) -> Result<(spawn::Begun, pipes::OurEnds), StartError> {

@@ -24,7 +24,7 @@ use crate::runtimes::keeper::state_dir::StateDir;
 const FOLDER: &str = "runs";
 
 /// Longest time that the killed holders of a lock are waited for; the keeper does nothing else then.
-const WAIT_MAX: Duration = Duration::from_millis(200);
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Time between two attempts.
 const RETRY: Duration = Duration::from_millis(5);
@@ -60,6 +60,7 @@ impl Leases {
             .open(&path)
             .map_err(|error| format!("cannot open the run lock of {child}: {error}"))?;
         let give_up = monotonic() + WAIT_MAX;
+        let mut last_try = false;
         loop {
             match lock(&file) {
                 Ok(()) => return Ok(file),
@@ -71,10 +72,13 @@ impl Leases {
                 eprint(&format!("process {pid} of an earlier run of {child} is killed"));
                 proc::kill_if(*pid, |stat| stat.start_time == *start_time);
             }
-            if give_up <= monotonic() {
+            // The look itself takes time, in which the last of them may have ended.
+            let is_late = give_up <= monotonic();
+            if is_late && last_try {
                 let pids: Vec<i32> = holders.iter().map(|(pid, _)| *pid).collect();
                 return Err(format!("an earlier run of {child} has not ended: processes {pids:?}"));
             }
+            last_try = is_late;
             let pause = Timespec::try_from(RETRY).unwrap_or_default();
             rustix::event::poll(&mut [], Some(&pause)).ok();
         }

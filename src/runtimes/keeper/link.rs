@@ -372,9 +372,10 @@ fn greet(link: &Link, greeting: Greeting) {
 fn finish(link: &Link, message: String) {
     let survivors = {
         let mut state = link.lock();
-        let survivors = if state.life == Life::Up { Survivors::GoOn } else { Survivors::End };
+        // Left alone while its end was waited for: the runs are the next daemon's all the same.
+        let go_on = matches!(state.life, Life::Up | Life::Left);
         state.begin_to_close();
-        survivors
+        if go_on { Survivors::GoOn } else { Survivors::End }
     };
     link.desk.lost(link, survivors, &message);
     link.lock().life = Life::Ended;

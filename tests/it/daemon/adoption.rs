@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use futures_util::StreamExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{WORKER, embedded_client, pid_of, stored, supervision, type_of};
+use crate::daemon::{WORKER, embedded_client, pid_of, supervision};
 use crate::support::daemon::{Daemon, lives, signal};
 use crate::support::{eventually, eventually_blocking};
 
-/// Types: `worker` sleeps, `mortal` ends with 42 when it is asked to, `talker` writes numbered lines,
-/// `bound` ends with the daemon.
+/// Types: `worker` sleeps, `mortal` ends with 42 when it is asked to after it said that it is up, `talker`
+/// writes numbered lines, `bound` ends with the daemon.
 const TYPES: &str = r#"
 [agent_types.mortal]
 runtime = "process"
-command = ["sh", "-c", "trap 'exit 42' TERM; while :; do sleep 0.05; done"]
+command = ["sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.05; done"]
 env = { PROVOST_TEST_MARK = "{mark}" }
 restart = { type = "permanent", intensity = 10000, period = "60s", backoff = { initial = "0s" } }
 [agent_types.talker]
@@ -93,6 +95,16 @@ fn all_running_again(
     })
 }
 
+/// Asks this run of a mortal agent to end, once it has set its trap: each run says so once.
+fn end_mortal(daemon: &Daemon, name: &str, (pid, generation): (u32, u64)) {
+    let log = daemon.state_dir().join(format!("logs/{name}.log"));
+    eventually_blocking("the agent can be asked to end", || {
+        let runs = fs::read_to_string(&log).unwrap_or_default().lines().count();
+        (generation <= runs as u64).then_some(())
+    });
+    signal(pid, Signal::TERM);
+}
+
 fn server_pid(daemon: &Daemon) -> u64 {
     let text = fs::read(daemon.state_dir().join("nats.json")).unwrap();
     serde_json::from_slice::<Value>(&text).unwrap()["pid"].as_u64().unwrap()
@@ -157,7 +169,7 @@ fn kill_and_adopt(
 ) -> (BTreeMap<String, (u32, u64)>, Duration) {
     daemon.kill9();
     let (coded, signalled) = (before["m1"].0, before["m2"].0);
-    signal(coded, Signal::TERM);
+    end_mortal(daemon, "m1", before["m1"]);
     signal(signalled, Signal::KILL);
     eventually_blocking("both have ended", || (!lives(coded) && !lives(signalled)).then_some(()));
     let begun = Instant::now();
@@ -174,22 +186,35 @@ fn kill_and_adopt(
     (after, took)
 }
 
-/// Failures that the stream has, at least so many: name, generation, exit.
+/// Failures that the stream has once the outbox is empty, at least so many: name, generation, exit.
 async fn ends(daemon: &Daemon, at_least: usize) -> Vec<(String, u64, Value)> {
     let client = embedded_client(daemon).await;
-    let mut stream = supervision(&client).await;
-    eventually("every end is told", async || {
-        let events = stored(&mut stream).await;
-        let failures = events.iter().filter(|event| type_of(event) == "supervision.failure");
-        let end = |event: &Value| {
-            let name = event["data"]["name"].as_str().unwrap().to_owned();
-            let exit = event["data"]["exit"].clone();
-            (name, event["generation"].as_u64().unwrap(), exit)
-        };
-        let ends: Vec<(String, u64, Value)> = failures.map(end).collect();
-        (at_least <= ends.len()).then_some(ends)
-    })
-    .await
+    let look = async || {
+        let empty = outbox(daemon)["waiting"] == 0;
+        let found = if empty { stored_ends(&client).await } else { Vec::new() };
+        (at_least <= found.len()).then_some(found)
+    };
+    Box::pin(eventually("every end is told", look)).await
+}
+
+fn outbox(daemon: &Daemon) -> Value {
+    daemon.json(&["status"])["system"]["outbox"].clone()
+}
+
+async fn stored_ends(client: &async_nats::Client) -> Vec<(String, u64, Value)> {
+    let config = OrderedConfig {
+        filter_subject: "supervision.failures.>".to_owned(),
+        ..OrderedConfig::default()
+    };
+    let mut consumer = supervision(client).await.create_consumer(config).await.unwrap();
+    let waiting = usize::try_from(consumer.info().await.unwrap().num_pending).unwrap();
+    let messages = consumer.messages().await.unwrap().take(waiting);
+    let events = messages.map(|message| {
+        let event: Value = serde_json::from_slice(&message.unwrap().payload).unwrap();
+        let name = event["data"]["name"].as_str().unwrap().to_owned();
+        (name, event["generation"].as_u64().unwrap(), event["data"]["exit"].clone())
+    });
+    events.collect().await
 }
 
 #[test]
@@ -225,7 +250,7 @@ async fn agents_outlive_daemon_and_keeper_killed_at_once() {
         one_life_each(&daemon, &after);
         before = after;
     }
-    signal(before["m1"].0, Signal::TERM);
+    end_mortal(&daemon, "m1", before["m1"]);
     let again = daemon
         .wait("m1", "runs again", |agent| agent["state"] == "running" && agent["generation"] == 2);
     assert_eq!(again["restarts"], 1);
@@ -245,17 +270,12 @@ async fn agents_outlive_a_killed_keeper() {
         let keeper = daemon.keeper().unwrap();
         signal(keeper, Signal::KILL);
         // While nobody watches, and once the next keeper does.
-        signal(before["m1"].0, Signal::TERM);
+        end_mortal(&daemon, "m1", before["m1"]);
         eventually_blocking("there is another keeper", || {
             daemon.keeper().filter(|other| *other != keeper)
         });
-        signal(before["m2"].0, Signal::TERM);
-        for name in ["m1", "m2"] {
-            daemon.wait(name, "runs again", |agent| {
-                agent["state"] == "running" && agent["generation"] == round + 1
-            });
-        }
-        let after = all_running(&daemon, 3);
+        end_mortal(&daemon, "m2", before["m2"]);
+        let after = all_running_again(&daemon, 3, &[("m1", round + 1), ("m2", round + 1)]);
         assert_eq!((after["w1"], server_pid(&daemon)), (before["w1"], server));
         one_life_each(&daemon, &after);
         before = after;
@@ -334,8 +354,6 @@ fn a_daemon_that_cannot_start_leaves_the_agents_alone() {
     let status = eventually_blocking("the daemon gives up", || daemon.ended());
     assert_ne!(status.code(), Some(0));
     daemon.kill9();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(lives(before["w1"].0));
     daemon.configure(&config(&[("w1", "worker")]));
     daemon.up();
     assert_eq!(all_running(&daemon, 1), before);
