@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::protocol::decision::{NextAction, NextKind};
@@ -74,7 +75,8 @@ pub struct Entry {
 /// Statuses of all children of one daemon or embedded tree.
 #[derive(Debug, Default)]
 pub struct Board {
-    entries: DashMap<ChildName, Entry>,
+    /// Boxed, because a table that grows is half empty.
+    entries: DashMap<ChildName, Box<Entry>, RandomState>,
     names: DashMap<AgentId, ChildName>,
 }
 
@@ -84,7 +86,7 @@ impl Board {
         if let Some(agent) = &entry.agent {
             self.names.insert(agent.agent_id.clone(), entry.name.clone());
         }
-        self.entries.insert(entry.name.clone(), entry);
+        self.entries.insert(entry.name.clone(), Box::new(entry));
     }
 
     /// Changes one child's entry in place and returns what the change says; nothing happens when it
@@ -105,13 +107,13 @@ impl Board {
         if let Some(agent) = &entry.agent {
             self.names.remove(&agent.agent_id);
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// One child's entry.
     #[must_use]
     pub fn get(&self, name: &ChildName) -> Option<Entry> {
-        self.entries.get(name).map(|entry| entry.clone())
+        self.entries.get(name).map(|entry| Entry::clone(&entry))
     }
 
     /// Finds a child by its name or its agent id.
@@ -129,7 +131,7 @@ impl Board {
     #[must_use]
     pub fn agents(&self) -> Vec<Entry> {
         let agents = self.entries.iter().filter(|entry| entry.agent.is_some());
-        let mut agents: Vec<Entry> = agents.map(|entry| entry.clone()).collect();
+        let mut agents: Vec<Entry> = agents.map(|entry| Entry::clone(&entry)).collect();
         agents.sort_by(|one, other| one.name.cmp(&other.name));
         agents
     }

@@ -25,7 +25,7 @@
 //! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
 //!    tells the daemon.
 //!    What the end means, the exit rules say ([`runtimes::judged`], [`logic::exit_rules`]).
-//! 2. The worker (`actors::worker`) drops the run and ends with its exit: its only way out.
+//! 2. The worker (`actors::worker`) drops the run and reports its end, the last word of that run.
 //! 3. The supervisor ([`actors::supervisor`]) hears of it when nothing of the run is left, and asks
 //!    [`logic::restart`].
 //! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,

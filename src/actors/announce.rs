@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use crate::actors::tree::TreePorts;
 use crate::logic::severity::{Topic, failure_of, severity_of};
 use crate::ports::{EventDraft, EventSource, RunSpec};
@@ -81,12 +83,12 @@ pub(crate) struct Failure<'a> {
 pub(crate) struct Announcer {
     supervisor: ChildName,
     ports: TreePorts,
-    trails: HashMap<ChildName, Trail>,
+    trails: HashMap<ChildName, Trail, RandomState>,
 }
 
 impl Announcer {
     pub(crate) fn new(supervisor: ChildName, ports: TreePorts) -> Self {
-        Self { supervisor, ports, trails: HashMap::new() }
+        Self { supervisor, ports, trails: HashMap::default() }
     }
 
     /// Somebody asked for what comes next: it has no cause among events.
@@ -112,13 +114,19 @@ impl Announcer {
 
     /// Why the child is in this state, in words.
     pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
-        let Some(trail) = self.trails.get(child) else { return String::new() };
-        let starts = matches!(state, AgentState::Starting | AgentState::Running);
-        if starts && trail.outage.is_some() {
-            format!("restarted; {}", trail.because)
-        } else {
-            trail.because.clone()
+        let mut reason = String::new();
+        self.write_reason(child, state, &mut reason);
+        reason
+    }
+
+    /// Writes why the child is in this state over a text that is there already.
+    pub(crate) fn write_reason(&self, child: &ChildName, state: AgentState, reason: &mut String) {
+        reason.clear();
+        let Some(trail) = self.trails.get(child) else { return };
+        if trail.outage.is_some() && matches!(state, AgentState::Starting | AgentState::Running) {
+            reason.push_str("restarted; ");
         }
+        reason.push_str(&trail.because);
     }
 
     /// A run that an earlier daemon or keeper had begun was taken over.

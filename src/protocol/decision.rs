@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::id::EventId;
 use crate::protocol::spec::{OnExceeded, RestartType, Strategy};
@@ -116,16 +117,29 @@ impl From<String> for Input {
 }
 
 /// The numbers a decision was made on, by name; durations end in `_ms`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Inputs(pub BTreeMap<Cow<'static, str>, Input>);
+// Shared, because several events tell the same ones.
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Inputs(pub Arc<BTreeMap<Cow<'static, str>, Input>>);
 
 impl Inputs {
     /// Adds one input.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Input>) -> Self {
-        self.0.insert(Cow::Borrowed(name), value.into());
+        Arc::make_mut(&mut self.0).insert(Cow::Borrowed(name), value.into());
         self
+    }
+}
+
+impl Serialize for Inputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(|inputs| Self(Arc::new(inputs)))
     }
 }
 

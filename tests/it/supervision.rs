@@ -351,6 +351,36 @@ async fn a_stopped_child_stays_down_until_it_is_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_has_one_actor_for_all_its_runs_and_none_when_it_is_down() {
+    let crashes = || (0..3).map(|_| crash(1)).chain([Run::Obeys]).collect();
+    let plain = child("w1", RestartPolicy::OTP);
+    let limit = Limit { intensity: 100, period: seconds(60) };
+    let root = supervisor("root", Strategy::OneForAll, Some(limit));
+    let mut world = World::new().with(plain, crashes()).with(child("w2", policy()), crashes());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let outside = tasks();
+    let tree = world.start(root).await.unwrap();
+    let with_both = tasks();
+    tokio::time::sleep(seconds(100)).await;
+    assert!(world.log().iter().filter(|line| *line == "start w1").count() > 3, "no restarts");
+    assert_eq!(tasks(), with_both);
+
+    let handle = tree.handle();
+    for (down, child) in [name("w1"), name("w2")].into_iter().enumerate() {
+        handle.call(&child, Call::TerminateChild(child.clone()), "test").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(tasks(), with_both - down - 1, "{child} is down");
+    }
+    for child in [name("w1"), name("w2")] {
+        handle.call(&child, Call::RestartChild(child.clone()), "test").await.unwrap();
+    }
+    assert_eq!(tasks(), with_both);
+    assert!(tree.shutdown(seconds(60)).await);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), outside);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transient_child_stays_down_after_a_clean_exit_and_a_temporary_one_is_terminated() {
     let done = Run::Ends(seconds(1), ChildExit::Finished);
     let transient = ChildSpec { restart: RestartType::Transient, ..child("t", policy()) };

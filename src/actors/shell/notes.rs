@@ -8,7 +8,6 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
 use crate::logic::restart::{EndScope, Note};
-use crate::ports::RunFace;
 use crate::protocol::decision::DecisionRecord;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, Severity, StateChange};
@@ -107,7 +106,7 @@ impl Shell {
         self.announcer.supervisor(Fact::SupervisorStarted, children, None, Severity::Info);
         self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Running);
         if let Some(owner) = &self.owner {
-            let news = ChildNews::Started(RunFace::default());
+            let news = ChildNews::Started(None);
             let name = self.spec.name.clone();
             let report = ChildReport { name, generation: owner.generation, news };
             if owner.parent.send_message(SupervisorMsg::Report(report)).is_err() {

@@ -108,7 +108,7 @@ impl Supervisor {
             return Ok(inputs);
         }
         let child = self.children.get_mut(&place);
-        let Some(circuit) = child.and_then(|child| child.circuit.as_mut()) else {
+        let Some(circuit) = child.and_then(|child| child.circuit.as_deref_mut()) else {
             return Ok(inputs);
         };
         let from = circuit.state();

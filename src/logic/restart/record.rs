@@ -37,7 +37,7 @@ impl Supervisor {
         next: NextAction,
     ) -> DecisionRecord {
         let child = self.children.get(&place);
-        let circuit = child.and_then(|child| child.circuit.as_ref()).map(Circuit::spec);
+        let circuit = child.and_then(|child| child.circuit.as_deref()).map(Circuit::spec);
         let limit = circuit.map(|circuit| circuit.limit).or(self.spec.limit);
         let origin = child.and_then(|child| child.spec.origin.clone());
         let rule = Rule {
