@@ -427,6 +427,9 @@ fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
     match to {
         CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
         CircuitState::Open if reason == Reason::ExitRule => Some("circuit opened by an exit rule"),
+        CircuitState::Open if reason == Reason::StartFailed => {
+            Some("its command cannot be executed, circuit open")
+        }
         CircuitState::Open => Some("too many restarts, circuit open"),
         CircuitState::HalfOpen => Some("trial run"),
         CircuitState::ForcedOpen => Some("circuit held open by hand"),
