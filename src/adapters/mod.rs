@@ -8,6 +8,7 @@
 //! is one connection, or for HTTP a pool of them; an *attempt* is one try of a call.
 
 pub mod breaker;
+pub mod call;
 
 mod error;
 pub mod target;
