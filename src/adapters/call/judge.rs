@@ -32,6 +32,20 @@ pub(crate) fn outcome(error: &AttemptError, limit: Duration, usual: Duration) ->
     }
 }
 
+/// What a check says about the downstream. One that answers, but not to its health path, is there.
+pub(crate) fn check_outcome(error: &AttemptError) -> Outcome {
+    let code = error.error.code.unwrap_or_default();
+    let answers = error.error.kind == CallErrorKind::RemoteError && (400..500).contains(&code);
+    match error.fate {
+        AttemptFate::Failed if answers && code != 408 && code != 429 => Outcome::Ignored,
+        AttemptFate::Failed
+        | AttemptFate::NotSent
+        | AttemptFate::Unknown
+        | AttemptFate::Throttled
+        | AttemptFate::Rejected => outcome(error, Duration::ZERO, Duration::ZERO),
+    }
+}
+
 /// A failed attempt in the words of repetition.
 pub(crate) fn attempt(error: &AttemptError) -> Attempt {
     let failure = match error.fate {
@@ -124,5 +138,18 @@ mod tests {
         let usual = Duration::from_secs(5);
         assert_eq!(outcome(&late, Duration::from_millis(2_499), usual), Outcome::Ignored);
         assert_eq!(outcome(&late, Duration::from_millis(2_500), usual), Outcome::Error);
+    }
+
+    #[test]
+    fn a_downstream_without_a_health_path_is_there() {
+        let answer = |code| {
+            let mut answer = error(CallErrorKind::RemoteError, AttemptFate::Failed);
+            answer.error.code = Some(code);
+            check_outcome(&answer)
+        };
+        assert_eq!([404, 401].map(answer), [Outcome::Ignored; 2]);
+        assert_eq!([503, 500, 408].map(answer), [Outcome::Error; 3]);
+        let gone = error(CallErrorKind::Unavailable, AttemptFate::NotSent);
+        assert_eq!(check_outcome(&gone), Outcome::Error);
     }
 }

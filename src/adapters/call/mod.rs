@@ -51,6 +51,7 @@ use crate::protocol::id::ChildName;
 use crate::protocol::status::CircuitState;
 
 pub(crate) use crate::adapters::call::counts::Well;
+pub(crate) use crate::adapters::call::judge::check_outcome;
 
 /// What a path is made with, besides its settings.
 #[derive(Clone)]
