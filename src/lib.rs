@@ -36,6 +36,14 @@
 //! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
 //!    it is acknowledged.
 //!
+//! # A call of a downstream
+//!
+//! A handle ([`adapters::handles`]) or a request on NATS ([`transport::downstreams`]) goes through
+//! [`adapters::call`]: deadline, fallback, rate limit, the circuit's permit, bulkhead, retry, and so
+//! to the adapter. Its result settles the permit; a change of the circuit becomes an event. The
+//! child ([`adapters::care`]) keeps the session and checks it; what fails there is in the same
+//! account.
+//!
 //! # The tree
 //!
 //! ```text
@@ -47,6 +55,9 @@
 //! │   ├── outbox                delivers events
 //! │   ├── presence              claims the prefix
 //! │   └── remotes               hears the beats of remote agents, publishes orders to them
+//! ├── downstreams (one_for_one) the services that agents call, unless a supervisor of the
+//! │                             configuration has them; only where there are some
+//! ├── calls                     `downstream.<name>.call`, `.publish`, `.status`
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
 //! ├── newcomers                 makes entries for remote agents that nobody declared
 //! ├── commands                  `agent.command` and `system.control`

@@ -76,6 +76,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) change: StateChange,
     pub(crate) restarts: u64,
     pub(crate) record: DecisionRecord,
+    /// Whether it is the failure of a downstream.
+    pub(crate) downstream: bool,
 }
 
 /// Raises the events of one supervisor and its children.
@@ -179,7 +181,7 @@ impl Announcer {
         };
         let fact = Failed {
             agent_id: about.agent.map(|agent| agent.agent_id.clone()),
-            downstream: None,
+            downstream: failure.downstream.then(|| about.name.clone()),
             name: about.name.clone(),
             failure_type,
             exit,

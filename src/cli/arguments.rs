@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
 use crate::cli::output::Format;
 use crate::cli::values::{
@@ -127,8 +128,10 @@ pub(crate) enum Verb {
     /// Stop agents and forget them.
     #[command(visible_alias = "rm")]
     Remove(ActArguments),
-    /// Hold a child's circuit open or closed, or let the rules decide again.
+    /// Hold the circuit of a child or downstream open or closed, or let the rules decide again.
     Circuit(CircuitArguments),
+    /// Show and call downstreams.
+    Downstream(DownstreamArguments),
     /// Act on the daemon as a whole.
     System(SystemArguments),
     /// Show the events that were stored, and follow new ones.

@@ -16,6 +16,7 @@ mod values;
 mod arguments;
 mod colors;
 mod console;
+mod downstream_arguments;
 mod output;
 
 mod client;
@@ -25,6 +26,7 @@ mod session;
 
 mod agent_view;
 mod agents;
+mod downstreams;
 mod event_text;
 mod events;
 mod log_files;
@@ -156,6 +158,7 @@ fn act(
         | Verb::Reset(_)
         | Verb::Remove(_)
         | Verb::Circuit(_)
+        | Verb::Downstream(_)
         | Verb::System(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
@@ -259,6 +262,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         | Verb::Reset(arguments)
         | Verb::Remove(arguments) => &arguments.at.files,
         Verb::Circuit(arguments) => &arguments.at.files,
+        Verb::Downstream(arguments) => &arguments.verb.at().files,
         Verb::System(arguments) => match &arguments.verb {
             SystemVerb::Pause(files)
             | SystemVerb::Resume(files)
@@ -298,6 +302,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Circuit(CircuitArguments { child, set, .. }) => {
             agents::circuit(session, CircuitRequest { child, set: set.into() }).await
         }
+        Verb::Downstream(arguments) => downstreams::downstream(session, arguments.verb).await,
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,

@@ -33,6 +33,7 @@ mod raw;
 mod raw_agent;
 mod raw_downstream;
 mod raw_nats;
+mod raw_policies;
 mod raw_rules;
 
 mod schema;
@@ -45,6 +46,7 @@ mod check_downstreams;
 mod check_exec;
 mod check_limits;
 mod check_nats;
+mod check_policies;
 mod check_probes;
 mod check_rules;
 mod check_tree;
@@ -64,7 +66,8 @@ pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
 };
 pub use crate::config::downstream::{
-    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Fallback, HealthCheck, RateLimit,
+    Resilience, Retry,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
+use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
 use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
 use crate::daemon::adoption::AdoptingRuns;
@@ -25,8 +26,8 @@ use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
-use crate::daemon::{Options, services, settings};
-use crate::ports::{CommandHandler, EventSink, Ids, Service, WallClock};
+use crate::daemon::{Options, downstreams, services, settings};
+use crate::ports::{CommandHandler, EventSink, HealthChecks, Ids, Service, WallClock};
 use crate::protocol::command::NatsStatus;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
@@ -37,6 +38,7 @@ use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
+use crate::transport::downstreams::CallService;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
@@ -47,7 +49,7 @@ use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 13] = [
+pub const OWN_NAMES: [&str; 14] = [
     "root",
     "system",
     "agents",
@@ -59,6 +61,7 @@ pub const OWN_NAMES: [&str; 13] = [
     "presence",
     "remotes",
     "newcomers",
+    "calls",
     "commands",
     "http",
 ];
@@ -92,6 +95,7 @@ struct Builder<'a> {
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
+    desk: Desk,
 }
 
 impl Plan {
@@ -150,6 +154,7 @@ impl Plan {
             severities: Arc::new(settings::severities(&config)),
             measure_every: settings::measure_every(&config),
         };
+        let desk = downstreams::desk(&config, &ports, &slot)?;
         let handle = TreeHandle::new(own("root")?, ports);
         let builder = Builder {
             options,
@@ -161,6 +166,7 @@ impl Plan {
             maker,
             identity,
             bound: Bound::default(),
+            desk,
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
         Ok(Self { tree, handle, keeper, launched, wanted })
@@ -182,12 +188,16 @@ impl Builder<'_> {
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
         let handler = self.handler(handle)?;
-        let mut children = vec![
-            supervisor_node(own("system")?, Strategy::OneForOne, system)?,
-            supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
-            self.part("newcomers", newcomers)?,
-            self.commands(Arc::clone(&handler))?,
-        ];
+        let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
+        if !self.desk.is_empty() {
+            let downstreams = self.downstreams();
+            children.push(supervisor_node(own("downstreams")?, Strategy::OneForOne, downstreams)?);
+            let calls = CallService::new(self.slot.clone(), Arc::new(self.desk.clone()));
+            children.push(self.part("calls", calls)?);
+        }
+        children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
+        children.push(self.part("newcomers", newcomers)?);
+        children.push(self.commands(Arc::clone(&handler))?);
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -267,13 +277,11 @@ impl Builder<'_> {
             order.push(entry.name.clone());
             nodes.insert(entry.name.clone(), node);
         }
-        let nested: BTreeSet<&ChildName> = self
-            .config
-            .supervisors
-            .values()
-            .flat_map(|entry| entry.children.iter())
-            .map(|(name, _)| name)
-            .collect();
+        let nested = self.nested();
+        for (name, downstream) in self.desk.all().filter(|(name, _)| nested.contains(name)) {
+            // Those after it in its supervisor's order lean on it.
+            nodes.insert(name.clone(), self.downstream(name, downstream, Start::Connected));
+        }
         let mut top: Vec<Node> = Vec::new();
         let tops = self.config.supervisors.iter().filter(|(name, _)| !nested.contains(name));
         for (_, entry) in tops {
@@ -293,6 +301,24 @@ impl Builder<'_> {
             }
         }
         Ok(top)
+    }
+
+    /// Children of configured supervisors.
+    fn nested(&self) -> BTreeSet<&ChildName> {
+        let entries = self.config.supervisors.values();
+        entries.flat_map(|entry| entry.children.iter()).map(|(name, _)| name).collect()
+    }
+
+    /// Downstreams that no configured supervisor has.
+    fn downstreams(&self) -> Vec<Node> {
+        let nested = self.nested();
+        let free = self.desk.all().filter(|(name, _)| !nested.contains(name));
+        free.map(|(name, one)| self.downstream(name, one, Start::AtOnce)).collect()
+    }
+
+    fn downstream(&self, name: &ChildName, one: &Arc<Downstream>, start: Start) -> Node {
+        let origin = self.config.downstreams.get(name).and_then(|settings| settings.origin.clone());
+        downstreams::node(name, one, &self.outside, (start, origin))
     }
 
     /// A configured supervisor with its children, which are taken out of `nodes`.
@@ -343,7 +369,8 @@ impl Builder<'_> {
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
-        Ok(Arc::new(TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop)))
+        let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
+        Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
     }
 
     fn web(
@@ -354,7 +381,8 @@ impl Builder<'_> {
     ) -> WebService {
         let sources = WebSources {
             handler,
-            checks: None,
+            checks: (!self.desk.is_empty())
+                .then(|| Arc::new(self.desk.clone()) as Arc<dyn HealthChecks>),
             clock: Arc::clone(&handle.ports().clock),
             metrics: Arc::new(exporter::render),
         };

@@ -10,6 +10,7 @@ mod adoption;
 pub mod agents;
 pub mod beats;
 pub mod build;
+pub mod downstreams;
 pub mod error;
 mod exporter;
 pub mod handler;

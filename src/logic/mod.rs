@@ -12,6 +12,7 @@ pub mod circuit;
 pub mod restart;
 
 pub mod breaker;
+pub mod call;
 pub mod retry;
 
 pub mod beats;

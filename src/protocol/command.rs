@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
-use crate::protocol::status::{AgentStatus, TreeNode};
+use crate::protocol::status::{AgentStatus, CircuitStatus, TreeNode};
 
 /// Largest command accepted, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 256 * 1024;
@@ -322,6 +322,10 @@ pub struct SystemStatus {
     pub state_dir: String,
     /// Subject prefix.
     pub subject_prefix: String,
+    /// Circuits of the downstreams, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, CircuitStatus>")]
+    pub downstreams: BTreeMap<ChildName, CircuitStatus>,
 }
 
 /// What the daemon is doing.

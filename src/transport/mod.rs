@@ -41,6 +41,7 @@ pub mod presence;
 pub mod remotes;
 
 pub mod commands;
+pub mod downstreams;
 pub mod micro;
 pub mod request;
 mod unique;

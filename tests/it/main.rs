@@ -44,4 +44,5 @@ mod streams;
 mod cases;
 mod cli;
 mod daemon;
+mod downstreams;
 mod examples;

@@ -429,6 +429,13 @@ impl Shell {
         state_of(self.kids.get(child), view)
     }
 
+    fn is_downstream(&self, child: &ChildName) -> bool {
+        match self.kids.get(child).map(|kid| &kid.body) {
+            Some(Body::Worker(worker)) => worker.runtime.is_downstream(),
+            Some(Body::Supervisor(_)) | None => false,
+        }
+    }
+
     fn agent(&self, child: &ChildName) -> Option<Arc<AgentSpec>> {
         self.kids.get(child)?.agent().cloned()
     }

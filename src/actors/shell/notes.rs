@@ -51,6 +51,10 @@ impl Shell {
                 self.announcer.circuit(about, from, to, &record);
                 touched.push(child);
             }
+            Note::Recovered { child, .. } if self.is_downstream(&child) => {
+                self.announcer.outage_over(&child);
+                touched.push(child);
+            }
             Note::Recovered { child, generation, since, attempts, .. } => {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), generation);
@@ -96,6 +100,7 @@ impl Shell {
             },
             restarts: view.map_or(0, |view| view.restarts),
             record,
+            downstream: self.is_downstream(child),
         };
         self.announcer.failed(about(child, agent.as_deref(), generation), failure);
     }

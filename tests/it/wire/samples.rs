@@ -351,6 +351,7 @@ fn system() -> SystemStatus {
         flags: map([("ENABLE_SUPERVISION", true), ("ENABLE_COORDINATION", false)]),
         state_dir: "state".to_owned(),
         subject_prefix: String::new(),
+        downstreams: BTreeMap::from([("backend".parse().unwrap(), CircuitStatus::default())]),
     }
 }
 
