@@ -35,6 +35,7 @@ lint:
 
 bench:
 	$(CARGO) bench --locked --bench decision
+	$(CARGO) bench --locked --bench routing
 	$(CARGO) bench --locked --bench supervision
 	@if command -v escript >/dev/null; then \
 	  escript benches/otp_bench.escript latency && escript benches/otp_bench.escript burst && \

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::config::agent::{AgentEntry, AgentType, Pool, SupervisorEntry};
 use crate::config::downstream::Downstream;
 use crate::config::nats::Nats;
-use crate::config::raw::Distribution;
 use crate::protocol::fact::{FailureType, Severity};
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
+use crate::protocol::route::Distribution;
 use crate::protocol::subject::SubjectPrefix;
 
 /// Everything that is configured.

@@ -77,7 +77,7 @@ pub use crate::config::nats::{
     Storage, StreamSettings, TlsUse,
 };
 pub use crate::config::place::{FilePlace, Place};
-pub use crate::config::raw::{CommandPermission, Distribution};
+pub use crate::config::raw::CommandPermission;
 pub use crate::config::schema::schema_json;
 pub use crate::config::spawn::{
     Additions, EnvPattern, EnvPatternError, SpawnPermission, SpawnRefusal,
@@ -85,3 +85,4 @@ pub use crate::config::spawn::{
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;
 pub use crate::config::users::{Account, AccountEntry, AccountError, account};
+pub use crate::protocol::route::Distribution;

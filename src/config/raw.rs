@@ -14,6 +14,7 @@ use crate::config::raw_downstream::RawDownstream;
 use crate::config::raw_nats::RawNats;
 use crate::config::units::{ByteSize, Span};
 use crate::protocol::fact::Severity;
+use crate::protocol::route::Distribution;
 
 /// Configuration of provost.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -105,28 +106,6 @@ impl Default for RawSupervision {
             severity: BTreeMap::new(),
         }
     }
-}
-
-/// How tasks or calls are spread over the agents that can take them.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Distribution {
-    /// Each in turn.
-    #[default]
-    RoundRobin,
-    /// Each in turn, as often as its weight says.
-    WeightedRoundRobin,
-    /// The one with the least to do.
-    LeastLoaded,
-    /// The less loaded one of two drawn.
-    PowerOfTwo,
-    /// All of them.
-    Broadcast,
-    /// The same one for the same key.
-    Sticky,
-    /// The one that is named.
-    Direct,
 }
 
 /// Coordination.

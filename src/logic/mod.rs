@@ -21,3 +21,5 @@ pub mod lifecycle;
 pub mod overall;
 pub mod severity;
 pub mod template;
+
+pub mod routing;

@@ -20,4 +20,5 @@ pub mod subject;
 pub mod agent;
 pub mod command;
 pub mod downstream;
+pub mod route;
 pub mod status;

@@ -48,6 +48,7 @@ pub(super) fn decision() -> DecisionRecord {
             .with("exit", "exited with code 1"),
         rule: Rule {
             strategy: Some(Strategy::OneForOne),
+            distribution: None,
             restart: Some(RestartType::Permanent),
             intensity: Some(5),
             period_ms: Some(60_000),
