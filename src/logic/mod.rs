@@ -22,4 +22,5 @@ pub mod overall;
 pub mod severity;
 pub mod template;
 
+pub mod gather;
 pub mod routing;
