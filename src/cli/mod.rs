@@ -17,6 +17,7 @@ mod arguments;
 mod colors;
 mod console;
 mod output;
+mod work_arguments;
 
 mod client;
 mod find;
@@ -29,6 +30,7 @@ mod event_text;
 mod events;
 mod log_files;
 mod logs;
+mod route;
 mod system;
 mod watch;
 
@@ -66,6 +68,7 @@ use crate::cli::failure::{Failure, Fault};
 use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
 use crate::cli::session::Session;
+use crate::cli::work_arguments::RouteVerb;
 use crate::config::Environment;
 use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
 
@@ -157,6 +160,7 @@ fn act(
         | Verb::Remove(_)
         | Verb::Circuit(_)
         | Verb::System(_)
+        | Verb::Route(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
     }
@@ -266,6 +270,9 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
             | SystemVerb::Reload(files)
             | SystemVerb::Shutdown(files) => &files.files,
         },
+        Verb::Route(arguments) => match &arguments.verb {
+            RouteVerb::Test(arguments) => &arguments.at.files,
+        },
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
     }
@@ -299,6 +306,9 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
             agents::circuit(session, CircuitRequest { child, set: set.into() }).await
         }
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
+        Verb::Route(arguments) => match arguments.verb {
+            RouteVerb::Test(arguments) => route::test(session, arguments).await,
+        },
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,
         Verb::Run(_)

@@ -1,0 +1,4 @@
+//! Work under real servers and daemons: routing asked, resources leased, events consumed, dead
+//! letters sent again.
+
+mod route;
