@@ -33,6 +33,7 @@ mod raw;
 mod raw_agent;
 mod raw_downstream;
 mod raw_nats;
+mod raw_resources;
 mod raw_rules;
 
 mod schema;
@@ -46,6 +47,7 @@ mod check_exec;
 mod check_limits;
 mod check_nats;
 mod check_probes;
+mod check_resources;
 mod check_rules;
 mod check_tree;
 
@@ -61,7 +63,7 @@ mod users;
 pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, SupervisorEntry};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
-    Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
+    Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch, Undeclared,
 };
 pub use crate::config::downstream::{
     Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::raw_agent::{RawAgent, RawAgentType, RawSupervisor};
 use crate::config::raw_downstream::RawDownstream;
 use crate::config::raw_nats::RawNats;
+use crate::config::raw_resources::{RawResource, RawUndeclared};
 use crate::config::units::{ByteSize, Span};
 use crate::protocol::fact::Severity;
 use crate::protocol::route::Distribution;
@@ -31,6 +32,8 @@ pub(crate) struct RawConfig {
     pub(crate) coordination: RawCoordination,
     /// Advanced routing; needs coordination.
     pub(crate) routing: RawRouting,
+    /// Shared resources by name: locks, pools and quotas; need coordination.
+    pub(crate) resources: BTreeMap<String, RawResource>,
     /// How events leave the daemon.
     pub(crate) events: RawEvents,
     /// The pool of agents and what may be started in it.
@@ -120,6 +123,8 @@ pub(crate) struct RawCoordination {
     pub(crate) task_distribution_strategy: Distribution,
     /// Whether pools, locks and quotas are shared.
     pub(crate) resource_sharing_enabled: bool,
+    /// What a resource is that is asked for and not declared.
+    pub(crate) undeclared_resources: RawUndeclared,
 }
 
 impl Default for RawCoordination {
@@ -128,6 +133,7 @@ impl Default for RawCoordination {
             enabled: false,
             task_distribution_strategy: Distribution::RoundRobin,
             resource_sharing_enabled: true,
+            undeclared_resources: RawUndeclared::Lock,
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::board::Board;
-use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
+use crate::config::{Config, Http, NatsTarget, SupervisorEntry, Undeclared};
 use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
@@ -26,6 +26,7 @@ use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, services, settings};
+use crate::logic::resources::ResourceSpec;
 use crate::ports::{CommandHandler, EventSink, Ids, Service, WallClock};
 use crate::protocol::command::NatsStatus;
 use crate::protocol::id::ChildName;
@@ -42,12 +43,13 @@ use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::remotes::RemoteService;
+use crate::transport::resources::{ResourceService, ResourceSettings};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 13] = [
+pub const OWN_NAMES: [&str; 14] = [
     "root",
     "system",
     "agents",
@@ -60,6 +62,7 @@ pub const OWN_NAMES: [&str; 13] = [
     "remotes",
     "newcomers",
     "commands",
+    "resources",
     "http",
 ];
 
@@ -188,6 +191,9 @@ impl Builder<'_> {
             self.part("newcomers", newcomers)?,
             self.commands(Arc::clone(&handler))?,
         ];
+        if let Some(resources) = self.resources(handle) {
+            children.push(self.part("resources", resources)?);
+        }
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -360,6 +366,24 @@ impl Builder<'_> {
         };
         let state_dir = self.config.provost.state_dir.clone();
         WebService::new(address, state_dir, sources, self.bound.clone())
+    }
+
+    /// Shared resources, where they are shared.
+    fn resources(&self, handle: &TreeHandle) -> Option<ResourceService> {
+        let coordination = self.config.coordination.settings()?;
+        let settings = ResourceSettings {
+            declared: self.config.resources.clone(),
+            undeclared: match coordination.undeclared_resources {
+                Undeclared::Lock => Some(ResourceSpec::LOCK),
+                Undeclared::Refuse => None,
+            },
+            replicas: settings::replicas(&self.config),
+        };
+        let ports = handle.ports();
+        coordination.resource_sharing.then(|| {
+            let board = Arc::clone(&ports.board);
+            ResourceService::new(self.slot.clone(), settings, board, Arc::clone(&ports.clock))
+        })
     }
 
     fn commands(&self, handler: Arc<dyn CommandHandler>) -> Result<Node, DaemonError> {

@@ -23,4 +23,5 @@ pub mod severity;
 pub mod template;
 
 pub mod gather;
+pub mod resources;
 pub mod routing;

@@ -20,5 +20,6 @@ pub mod subject;
 pub mod agent;
 pub mod command;
 pub mod downstream;
+pub mod resource;
 pub mod route;
 pub mod status;

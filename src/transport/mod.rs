@@ -43,6 +43,7 @@ pub mod remotes;
 pub mod commands;
 pub mod micro;
 pub mod request;
+pub mod resources;
 mod unique;
 
 pub mod outbox;

@@ -10,6 +10,7 @@ use provost::protocol::fact::{
     AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Failed, Gap, HealthReported,
     Recovered, SupervisorReported, SystemReported,
 };
+use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::status::AgentStatus;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -81,6 +82,8 @@ fn schemas() -> BTreeMap<String, Value> {
         ("status.json", written::<AgentStatus>()),
         ("decision.json", written::<DecisionRecord>()),
         ("event.json", written::<Envelope>()),
+        ("resource.request.json", read::<ResourceRequest>()),
+        ("resource.answer.json", written::<ResourceAnswer>()),
     ];
     let others = others.map(|(place, schema)| (place.to_owned(), schema));
     events.into_iter().chain(others).collect()

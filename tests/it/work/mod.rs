@@ -1,4 +1,5 @@
 //! Work under real servers and daemons: routing asked, resources leased, events consumed, dead
 //! letters sent again.
 
+mod resources;
 mod route;
