@@ -19,6 +19,7 @@ pub mod subject;
 
 pub mod agent;
 pub mod command;
+pub mod dead_letter;
 pub mod downstream;
 pub mod resource;
 pub mod route;

@@ -47,3 +47,4 @@ pub mod resources;
 mod unique;
 
 pub mod outbox;
+pub mod queue;
