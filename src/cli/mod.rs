@@ -20,6 +20,7 @@ mod output;
 mod work_arguments;
 
 mod client;
+mod dlq;
 mod find;
 mod nats_client;
 mod session;
@@ -68,9 +69,10 @@ use crate::cli::failure::{Failure, Fault};
 use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
 use crate::cli::session::Session;
-use crate::cli::work_arguments::RouteVerb;
+use crate::cli::work_arguments::{DlqArguments, RouteVerb};
 use crate::config::Environment;
 use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
+use crate::transport::connect::Connection;
 
 pub use crate::cli::exit::Exit;
 
@@ -162,6 +164,7 @@ fn act(
         | Verb::System(_)
         | Verb::Route(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
+        Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
     }
 }
@@ -201,6 +204,32 @@ fn with_daemon(
         tokio::select! {
             // Dropped as a whole on Ctrl-C: what was asked of the daemon goes on there.
             done = Box::pin(asking) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
+        }
+    })
+}
+
+/// Works on the stream of dead letters itself; no daemon is needed.
+fn dead_letters(
+    console: &mut Console,
+    common: &Common,
+    arguments: &DlqArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let settings = find::find(common, &arguments.at.files, environment, console)?;
+    let runtime = runtime()?;
+    let working = async {
+        let connection = Connection::open(&settings).await;
+        let connection =
+            connection.map_err(|error| nats_client::unreachable_nats(&settings, &error))?;
+        let done = dlq::dlq(console, common.output, &connection, &arguments.verb).await;
+        connection.close().await;
+        done
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            // Dropped on Ctrl-C: what was sent again is out of the stream or sent once only.
+            done = Box::pin(working) => done,
             _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
         }
     })
@@ -273,6 +302,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         Verb::Route(arguments) => match &arguments.verb {
             RouteVerb::Test(arguments) => &arguments.at.files,
         },
+        Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
     }
@@ -316,6 +346,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Config(_)
         | Verb::Flags(_)
         | Verb::Version
+        | Verb::Dlq(_)
         | Verb::Demo(_) => {
             Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
         }

@@ -38,6 +38,7 @@ use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
+use crate::transport::dead_letter_watch::{DeadLetterWatch, Growth};
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
@@ -49,7 +50,7 @@ use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 14] = [
+pub const OWN_NAMES: [&str; 15] = [
     "root",
     "system",
     "agents",
@@ -63,6 +64,7 @@ pub const OWN_NAMES: [&str; 14] = [
     "newcomers",
     "commands",
     "resources",
+    "dead_letters",
     "http",
 ];
 
@@ -193,6 +195,11 @@ impl Builder<'_> {
         ];
         if let Some(resources) = self.resources(handle) {
             children.push(self.part("resources", resources)?);
+        }
+        if settings::needs_jetstream(&self.config) {
+            let (sink, name) = (Arc::clone(&handle.ports().sink), own("dead_letters")?);
+            let watch = DeadLetterWatch::new(self.slot.clone(), sink, name, Growth::default());
+            children.push(self.part("dead_letters", watch)?);
         }
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);

@@ -48,3 +48,6 @@ mod unique;
 
 pub mod outbox;
 pub mod queue;
+
+pub mod dead_letter_watch;
+pub mod dead_letters;
