@@ -35,6 +35,7 @@ lint:
 
 bench:
 	$(CARGO) bench --locked --bench decision
+	$(CARGO) bench --locked --bench routing
 	$(CARGO) bench --locked --bench supervision
 	$(CARGO) bench --locked --bench downstreams
 	@if command -v escript >/dev/null; then \

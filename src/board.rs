@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{ChildKind, Limit, RuntimeKind, Strategy};
 use crate::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
@@ -29,6 +30,10 @@ pub struct AgentFace {
     pub runtime: RuntimeKind,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// Tasks that it takes at a time.
+    pub slots: u32,
 }
 
 /// One child on the board.
@@ -44,6 +49,8 @@ pub struct Entry {
     pub agent: Option<AgentFace>,
     /// State.
     pub state: AgentState,
+    /// Whether it may be given work, if it is an agent.
+    pub standing: Standing,
     /// Present or last run.
     pub generation: Generation,
     /// Process id, if a process runs.
@@ -159,6 +166,19 @@ impl Entry {
     /// Forgets what is known of a run that is no more.
     pub fn run_is_over(&mut self) {
         self.pid = None;
+        self.standing = match self.state {
+            AgentState::Quarantined => Standing::CircuitOpen,
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Running
+            | AgentState::Degraded
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Probation
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => Standing::Down,
+        };
         self.containment = None;
         self.limits.clear();
         self.health = HealthView::default();

@@ -12,6 +12,7 @@ use crate::cli::output::Format;
 use crate::cli::values::{
     Moment, agent_name, grace, log_lines, moment, pair, prefix, span, timeout,
 };
+use crate::cli::work_arguments::{DlqArguments, RouteArguments};
 use crate::protocol::command::CircuitSet;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
@@ -134,6 +135,10 @@ pub(crate) enum Verb {
     Downstream(DownstreamArguments),
     /// Act on the daemon as a whole.
     System(SystemArguments),
+    /// Ask how tasks are routed.
+    Route(RouteArguments),
+    /// List, send again or drop dead letters.
+    Dlq(DlqArguments),
     /// Show the events that were stored, and follow new ones.
     Events(EventsArguments),
     /// Show what an agent wrote.

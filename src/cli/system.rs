@@ -102,7 +102,11 @@ fn mode(mode: SystemMode) -> &'static str {
 }
 
 /// An answer that lacks what was asked for: a refusal, or nonsense.
-fn without(session: &mut Session<'_>, answer: &Answer, what: &str) -> Result<Exit, Failure> {
+pub(crate) fn without(
+    session: &mut Session<'_>,
+    answer: &Answer,
+    what: &str,
+) -> Result<Exit, Failure> {
     match &answer.error {
         Some(error) => refused(session, answer, error.into()),
         None => {

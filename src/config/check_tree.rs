@@ -16,7 +16,7 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 10] = [
+pub const RESERVED_NAMES: [&str; 11] = [
     "root",
     "system",
     "agents",
@@ -27,6 +27,7 @@ pub const RESERVED_NAMES: [&str; 10] = [
     "commands",
     "keeper",
     "nats_server",
+    "resources",
 ];
 
 /// What a name in the tree stands for.

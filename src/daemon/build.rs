@@ -15,7 +15,7 @@ use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
-use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
+use crate::config::{Config, Http, NatsTarget, SupervisorEntry, Undeclared};
 use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
@@ -27,6 +27,7 @@ use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, downstreams, services, settings};
+use crate::logic::resources::ResourceSpec;
 use crate::ports::{CommandHandler, EventSink, HealthChecks, Ids, Service, WallClock};
 use crate::protocol::command::NatsStatus;
 use crate::protocol::id::ChildName;
@@ -38,18 +39,20 @@ use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
+use crate::transport::dead_letter_watch::{DeadLetterWatch, Growth};
 use crate::transport::downstreams::CallService;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::remotes::RemoteService;
+use crate::transport::resources::{ResourceService, ResourceSettings};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 14] = [
+pub const OWN_NAMES: [&str; 16] = [
     "root",
     "system",
     "agents",
@@ -63,6 +66,8 @@ pub const OWN_NAMES: [&str; 14] = [
     "newcomers",
     "calls",
     "commands",
+    "resources",
+    "dead_letters",
     "http",
 ];
 
@@ -198,6 +203,14 @@ impl Builder<'_> {
         children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
         children.push(self.part("newcomers", newcomers)?);
         children.push(self.commands(Arc::clone(&handler))?);
+        if let Some(resources) = self.resources(handle) {
+            children.push(self.part("resources", resources)?);
+        }
+        if settings::needs_jetstream(&self.config) {
+            let (sink, name) = (Arc::clone(&handle.ports().sink), own("dead_letters")?);
+            let watch = DeadLetterWatch::new(self.slot.clone(), sink, name, Growth::default());
+            children.push(self.part("dead_letters", watch)?);
+        }
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -388,6 +401,24 @@ impl Builder<'_> {
         };
         let state_dir = self.config.provost.state_dir.clone();
         WebService::new(address, state_dir, sources, self.bound.clone())
+    }
+
+    /// Shared resources, where they are shared.
+    fn resources(&self, handle: &TreeHandle) -> Option<ResourceService> {
+        let coordination = self.config.coordination.settings()?;
+        let settings = ResourceSettings {
+            declared: self.config.resources.clone(),
+            undeclared: match coordination.undeclared_resources {
+                Undeclared::Lock => Some(ResourceSpec::LOCK),
+                Undeclared::Refuse => None,
+            },
+            replicas: settings::replicas(&self.config),
+        };
+        let ports = handle.ports();
+        coordination.resource_sharing.then(|| {
+            let board = Arc::clone(&ports.board);
+            ResourceService::new(self.slot.clone(), settings, board, Arc::clone(&ports.clock))
+        })
     }
 
     fn commands(&self, handler: Arc<dyn CommandHandler>) -> Result<Node, DaemonError> {

@@ -22,3 +22,7 @@ pub mod lifecycle;
 pub mod overall;
 pub mod severity;
 pub mod template;
+
+pub mod gather;
+pub mod resources;
+pub mod routing;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::id::EventId;
+use crate::protocol::route::Distribution;
 use crate::protocol::spec::{OnExceeded, RestartType, Strategy};
 
 /// Why something was done. A code, not a sentence.
@@ -64,6 +65,28 @@ pub enum Reason {
     Escalated,
     /// Supervision is switched off: the child stays down.
     SupervisionDisabled,
+    /// An agent was picked by the strategy.
+    AgentPicked,
+    /// The agent that its key or its name stands for was picked.
+    AgentKept,
+    /// The agent of the key is away: the key has moved to another.
+    KeyMoved,
+    /// The agents that take part were found.
+    ParticipantsFound,
+    /// No agent has what is needed.
+    NoAgentMatches,
+    /// Agents have what is needed, but none may be given work now.
+    NoAgentRoutable,
+    /// All slots of the agents that could do it are taken.
+    AgentsFull,
+    /// What is asked cannot be routed as it stands.
+    NeedsIncomplete,
+    /// Enough of those that take part have completed their part.
+    CompletionReached,
+    /// Too few of them are left to complete it.
+    CompletionImpossible,
+    /// The deadline has passed.
+    DeadlinePassed,
 }
 
 /// One number, word or truth that a decision was made on.
@@ -149,6 +172,9 @@ pub struct Rule {
     /// Strategy of the supervisor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+    /// How work is spread over agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// Restart type of the child.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartType>,
@@ -193,6 +219,10 @@ pub enum NextKind {
     StopTree,
     /// The child is stopped.
     Stop,
+    /// Work goes to an agent.
+    Assign,
+    /// Work waits until an agent can take it.
+    Wait,
     /// Nothing: the child stays as it is until somebody acts.
     None,
 }

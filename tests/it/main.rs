@@ -40,6 +40,7 @@ mod embedded;
 mod outbox;
 mod presence;
 mod streams;
+mod work;
 
 mod cases;
 mod cli;

@@ -33,6 +33,7 @@ use crate::logic::restart::{CallId, ChildView, Input, StartOutcome, Supervisor};
 use crate::ports::{RunFace, RunHealth, RunOrigin};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{AgentSpec, Strategy, SupervisorSpec};
 use crate::protocol::status::AgentState;
 
@@ -456,6 +457,14 @@ fn state_of(kid: Option<&Kid>, view: &ChildView) -> AgentState {
         told.map_or_else(Default::default, |told| (told.status, told.readiness));
     let intake = kid.map(|kid| kid.intake).unwrap_or_default();
     lifecycle::state_of(view, status, readiness, intake)
+}
+
+fn standing_of(kid: Option<&Kid>, state: AgentState) -> Standing {
+    let told = kid.and_then(|kid| kid.health.as_ref());
+    let (status, readiness) =
+        told.map_or_else(Default::default, |told| (told.status, told.readiness));
+    let intake = kid.map(|kid| kid.intake).unwrap_or_default();
+    lifecycle::standing_of(state, status, readiness, intake)
 }
 
 pub(crate) fn about<'a>(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Live, Shell, about, state_of, tell};
+use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Live, Shell, about, standing_of, state_of, tell};
 use crate::actors::tree::{Body, DynamicChildren, Family, Node};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle::{self, Intake};
@@ -15,6 +15,7 @@ use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
 use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{AgentSpec, ChildKind, RestartType};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
 
@@ -115,12 +116,14 @@ impl Shell {
         };
         let next = lifecycle::next_of(view, now)
             .map(|next| (next.action, now + Duration::from_millis(next.in_ms)));
+        let standing = standing_of(kid, new);
         let shown = self.ports.board.update(child, |entry| {
             let old = entry.state;
             if old != new {
                 (entry.state, entry.since) =
                     (new, *since.get_or_insert_with(|| self.ports.clock.now()));
             }
+            entry.standing = standing;
             if !runs {
                 entry.run_is_over();
             }
@@ -345,6 +348,8 @@ impl Shell {
             agent_type: agent.agent_type.clone(),
             runtime: agent.runtime,
             labels: agent.labels.clone(),
+            capabilities: agent.capabilities.clone(),
+            slots: agent.slots.max(1),
         };
         Entry {
             name: name.clone(),
@@ -352,6 +357,7 @@ impl Shell {
             parent: Some(self.spec.name.clone()),
             agent: agent.map(face),
             state: AgentState::Created,
+            standing: Standing::Down,
             generation: self.ports.runs.last(name),
             pid: None,
             containment: None,

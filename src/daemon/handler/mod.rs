@@ -7,6 +7,7 @@
 
 mod agents;
 mod refusals;
+mod route;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,8 +130,10 @@ impl CommandHandler for TreeHandler {
 
     fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            if !matches!(command, ControlCommand::Status(_) | ControlCommand::Tree(_))
-                && let Err(refused) = self.maker.check_change()
+            if !matches!(
+                command,
+                ControlCommand::Status(_) | ControlCommand::Tree(_) | ControlCommand::Route(_)
+            ) && let Err(refused) = self.maker.check_change()
             {
                 return refused.into();
             }
@@ -143,6 +146,7 @@ impl CommandHandler for TreeHandler {
                 ControlCommand::Reload(_) => Err(reload_refused()),
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
+                ControlCommand::Route(query) => self.route(query),
             };
             outcome.unwrap_or_else(Answer::from)
         })

@@ -42,6 +42,7 @@ impl Supervisor {
         let origin = child.and_then(|child| child.spec.origin.clone());
         let rule = Rule {
             strategy: Some(self.spec.strategy),
+            distribution: None,
             restart: child.map(|child| child.spec.restart),
             intensity: limit.map(|limit| limit.intensity),
             period_ms: limit.map(|limit| ms(limit.period)),

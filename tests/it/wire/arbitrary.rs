@@ -85,6 +85,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         )| {
             Rule {
                 strategy,
+                distribution: None,
                 restart,
                 intensity,
                 period_ms,

@@ -11,6 +11,7 @@ use provost::protocol::fact::{
     AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Failed, Gap, HealthReported,
     Recovered, SupervisorReported, SystemReported,
 };
+use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::status::AgentStatus;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -85,6 +86,8 @@ fn schemas() -> BTreeMap<String, Value> {
         ("downstream.call.json", read::<CallRequest>()),
         ("downstream.answer.json", written::<CallAnswer>()),
         ("downstream.status.json", written::<DownstreamStatus>()),
+        ("resource.request.json", read::<ResourceRequest>()),
+        ("resource.answer.json", written::<ResourceAnswer>()),
     ];
     let others = others.map(|(place, schema)| (place.to_owned(), schema));
     events.into_iter().chain(others).collect()
