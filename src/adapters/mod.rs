@@ -9,12 +9,21 @@
 
 pub mod breaker;
 
+#[cfg(any(feature = "mqtt", feature = "redis"))]
+mod dial;
 mod error;
+mod message;
+mod patience;
 pub mod target;
 pub mod tls;
 
 pub mod http;
 pub mod json_rpc;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+pub mod nats;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod websocket;
 
 pub use crate::adapters::error::AdapterError;

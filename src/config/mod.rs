@@ -64,7 +64,8 @@ pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
 };
 pub use crate::config::downstream::{
-    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry, Subscription,
+    SubscriptionSource, Will,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};
