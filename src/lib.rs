@@ -25,7 +25,7 @@
 //! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
 //!    tells the daemon.
 //!    What the end means, the exit rules say ([`runtimes::judged`], [`logic::exit_rules`]).
-//! 2. The worker (`actors::worker`) drops the run and ends with its exit: its only way out.
+//! 2. The worker (`actors::worker`) drops the run and reports its end, the last word of that run.
 //! 3. The supervisor ([`actors::supervisor`]) hears of it when nothing of the run is left, and asks
 //!    [`logic::restart`].
 //! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,
@@ -35,6 +35,14 @@
 //!    failure's events, starts the replacement, and writes the [`board`].
 //! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
 //!    it is acknowledged.
+//!
+//! # A call of a downstream
+//!
+//! A handle ([`adapters::handles`]) or a request on NATS ([`transport::downstreams`]) goes through
+//! [`adapters::call`]: deadline, fallback, rate limit, the circuit's permit, bulkhead, retry, and so
+//! to the adapter. Its result settles the permit; a change of the circuit becomes an event. The
+//! child ([`adapters::care`]) keeps the session and checks it; what fails there is in the same
+//! account.
 //!
 //! # The tree
 //!
@@ -47,6 +55,9 @@
 //! │   ├── outbox                delivers events
 //! │   ├── presence              claims the prefix
 //! │   └── remotes               hears the beats of remote agents, publishes orders to them
+//! ├── downstreams (one_for_one) the services that agents call, unless a supervisor of the
+//! │                             configuration has them; only where there are some
+//! ├── calls                     `downstream.<name>.call`, `.publish`, `.status`
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
 //! ├── newcomers                 makes entries for remote agents that nobody declared
 //! ├── commands                  `agent.command` and `system.control`
@@ -55,6 +66,14 @@
 //!
 //! It starts from the top down and stops from the bottom up, so that no command arrives without an
 //! agent and no event is raised without an outbox.
+//!
+//! # A killed daemon
+//!
+//! Keeper and agents live on. The next daemon takes the lock of the state folder and, before it builds
+//! its tree, finds the keeper, or launches one that takes over what a killed keeper left. So it knows
+//! which runs live: the first start of such an agent gets the generation of its run and adopts it
+//! instead of beginning one. What ended meanwhile begins and ends at once, and so becomes an ordinary
+//! failure. What nobody claims is ended. The mechanics are on the page of [`runtimes::keeper`].
 //!
 //! # What never happens
 //!

@@ -12,12 +12,14 @@ use jiff::Timestamp;
 
 use crate::logic::beats::Line;
 use crate::protocol::agent::{Beat, FromAgent, ToAgent};
-use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
-use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth};
+use crate::protocol::command::{AgentCommand, Answer, CircuitSet, ControlCommand, OutboxStatus};
+use crate::protocol::downstream::{
+    CallDone, CallError, CallOp, CallRequest, DownstreamStatus, ServiceHealth,
+};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
-use crate::protocol::status::{Containment, HealthStatus, LimitHold, Readiness};
+use crate::protocol::status::{CircuitStatus, Containment, HealthStatus, LimitHold, Readiness};
 
 /// A future that can stand behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +45,12 @@ pub trait AgentRuntime: fmt::Debug + Send + Sync + 'static {
     /// for an agent that somebody else starts.
     fn start_timeout(&self) -> Option<Duration> {
         Some(START_TIMEOUT)
+    }
+
+    /// Whether the child is a downstream: what is told of it names it as one, and its own care
+    /// tells its recovery.
+    fn is_downstream(&self) -> bool {
+        false
     }
 }
 
@@ -125,6 +133,18 @@ pub struct RunFace {
     pub limits: BTreeMap<String, LimitHold>,
     /// Its health, if something speaks for it from the beginning.
     pub health: Option<RunHealth>,
+    /// Whether it was begun with the settings of now.
+    pub spec: RunSpec,
+}
+
+/// Which settings a run was begun with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RunSpec {
+    /// Those of now.
+    #[default]
+    Current,
+    /// Others, from before; the next run gets those of now.
+    Outdated,
 }
 
 /// Where a run comes from.
@@ -211,6 +231,12 @@ pub trait RunLog: fmt::Debug + Send + Sync + 'static {
 
     /// The last generation that was noted for a child; 0 when none was.
     fn last(&self, child: &ChildName) -> Generation;
+
+    /// Whether a run from before this daemon is there, living or ended unseen, that the next start of
+    /// the child adopts.
+    fn is_to_be_adopted(&self, _child: &ChildName) -> bool {
+        false
+    }
 }
 
 /// Carries out commands. Implemented over the tree, used by transport and web.
@@ -450,6 +476,26 @@ pub trait HealthChecks: fmt::Debug + Send + Sync + 'static {
     /// Checks every downstream now, all at the same time, each within its own deadline; sorted by
     /// name.
     fn check_all(&self) -> BoxFuture<'_, Vec<ServiceHealth>>;
+}
+
+/// Makes calls of downstreams for those who ask from outside the daemon.
+pub trait DownstreamCalls: fmt::Debug + Send + Sync + 'static {
+    /// Makes a call; `None` when there is no such downstream.
+    fn call(
+        &self,
+        name: &ChildName,
+        request: CallRequest,
+    ) -> Option<BoxFuture<'static, Result<CallDone, CallError>>>;
+
+    /// How a downstream is; `None` when there is no such.
+    fn status(&self, name: &ChildName) -> Option<DownstreamStatus>;
+
+    /// All downstreams, with the state of their circuits.
+    fn circuits(&self) -> BTreeMap<ChildName, CircuitStatus>;
+
+    /// Holds a circuit open or closed, or lets it judge again; `None` when there is no such
+    /// downstream.
+    fn set_circuit(&self, name: &ChildName, set: CircuitSet) -> Option<()>;
 }
 
 /// Takes what arrives on subscriptions.

@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use crate::actors::tree::TreePorts;
 use crate::logic::severity::{Topic, failure_of, severity_of};
-use crate::ports::{EventDraft, EventSource};
+use crate::ports::{EventDraft, EventSource, RunSpec};
 use crate::protocol::decision::{DecisionRecord, Reason};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{
@@ -36,6 +38,17 @@ struct Trail {
     exit: Option<ExitCodes>,
     /// Whether somebody acted by hand during the outage.
     by_hand: bool,
+    /// Who tells of its coming and its first start.
+    told_by: FirstTeller,
+}
+
+/// Who tells of the coming and the first start of a child.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum FirstTeller {
+    #[default]
+    Us,
+    /// The daemon that did it has told it.
+    EarlierDaemon,
 }
 
 /// The child that an event is about.
@@ -63,6 +76,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) change: StateChange,
     pub(crate) restarts: u64,
     pub(crate) record: DecisionRecord,
+    /// Whether it is the failure of a downstream.
+    pub(crate) downstream: bool,
 }
 
 /// Raises the events of one supervisor and its children.
@@ -70,12 +85,12 @@ pub(crate) struct Failure<'a> {
 pub(crate) struct Announcer {
     supervisor: ChildName,
     ports: TreePorts,
-    trails: HashMap<ChildName, Trail>,
+    trails: HashMap<ChildName, Trail, RandomState>,
 }
 
 impl Announcer {
     pub(crate) fn new(supervisor: ChildName, ports: TreePorts) -> Self {
-        Self { supervisor, ports, trails: HashMap::new() }
+        Self { supervisor, ports, trails: HashMap::default() }
     }
 
     /// Somebody asked for what comes next: it has no cause among events.
@@ -101,18 +116,39 @@ impl Announcer {
 
     /// Why the child is in this state, in words.
     pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
-        let Some(trail) = self.trails.get(child) else { return String::new() };
-        let starts = matches!(state, AgentState::Starting | AgentState::Running);
-        if starts && trail.outage.is_some() {
-            format!("restarted; {}", trail.because)
-        } else {
-            trail.because.clone()
+        let mut reason = String::new();
+        self.write_reason(child, state, &mut reason);
+        reason
+    }
+
+    /// Writes why the child is in this state over a text that is there already.
+    pub(crate) fn write_reason(&self, child: &ChildName, state: AgentState, reason: &mut String) {
+        reason.clear();
+        let Some(trail) = self.trails.get(child) else { return };
+        if trail.outage.is_some() && matches!(state, AgentState::Starting | AgentState::Running) {
+            reason.push_str("restarted; ");
         }
+        reason.push_str(&trail.because);
     }
 
     /// A run that an earlier daemon or keeper had begun was taken over.
-    pub(crate) fn adopted(&mut self, child: &ChildName) {
-        "adopted: its run outlived an earlier daemon".clone_into(&mut self.entry(child).because);
+    pub(crate) fn adopted(&mut self, child: &ChildName, spec: RunSpec) {
+        let because = match spec {
+            RunSpec::Current => "adopted: its run outlived an earlier daemon",
+            RunSpec::Outdated => {
+                "adopted: its run outlived an earlier daemon and has the command, environment or \
+                 working directory of then; the next restart takes the present ones"
+            }
+        };
+        because.clone_into(&mut self.entry(child).because);
+    }
+
+    /// A run of the child's is there that will be adopted: that it was spawned and started has been told
+    /// by the daemon that did it. So a daemon that follows a killed one tells one change for each agent.
+    pub(crate) fn is_to_be_adopted(&mut self, child: &ChildName) {
+        let trail = self.entry(child);
+        trail.told_by = FirstTeller::EarlierDaemon;
+        "its run outlived an earlier daemon".clone_into(&mut trail.because);
     }
 
     /// What speaks for the child says why it is so.
@@ -145,7 +181,7 @@ impl Announcer {
         };
         let fact = Failed {
             agent_id: about.agent.map(|agent| agent.agent_id.clone()),
-            downstream: None,
+            downstream: failure.downstream.then(|| about.name.clone()),
             name: about.name.clone(),
             failure_type,
             exit,
@@ -255,6 +291,10 @@ impl Announcer {
         pid: Option<u32>,
     ) {
         if about.agent.is_none() {
+            return;
+        }
+        let told_by = std::mem::take(&mut self.entry(about.name).told_by);
+        if told_by == FirstTeller::EarlierDaemon && new == AgentState::Starting {
             return;
         }
         let change = Box::new(self.changed(about, Some(old), new, pid));
@@ -389,6 +429,9 @@ fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
     match to {
         CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
         CircuitState::Open if reason == Reason::ExitRule => Some("circuit opened by an exit rule"),
+        CircuitState::Open if reason == Reason::StartFailed => {
+            Some("its command cannot be executed, circuit open")
+        }
         CircuitState::Open => Some("too many restarts, circuit open"),
         CircuitState::HalfOpen => Some("trial run"),
         CircuitState::ForcedOpen => Some("circuit held open by hand"),

@@ -8,6 +8,9 @@
 //! is one connection, or for HTTP a pool of them; an *attempt* is one try of a call.
 
 pub mod breaker;
+pub mod call;
+pub mod care;
+pub mod handles;
 
 #[cfg(any(feature = "mqtt", feature = "redis"))]
 mod dial;
@@ -17,6 +20,7 @@ mod patience;
 pub mod target;
 pub mod tls;
 
+mod connectors;
 pub mod http;
 pub mod json_rpc;
 #[cfg(feature = "mqtt")]
@@ -26,4 +30,5 @@ pub mod nats;
 pub mod redis;
 pub mod websocket;
 
+pub use crate::adapters::connectors::connector;
 pub use crate::adapters::error::AdapterError;

@@ -16,8 +16,19 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 8] =
-    ["root", "system", "agents", "nats", "outbox", "commands", "keeper", "nats_server"];
+pub const RESERVED_NAMES: [&str; 11] = [
+    "root",
+    "system",
+    "agents",
+    "downstreams",
+    "nats",
+    "outbox",
+    "calls",
+    "commands",
+    "keeper",
+    "nats_server",
+    "resources",
+];
 
 /// What a name in the tree stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]

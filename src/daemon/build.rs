@@ -13,8 +13,10 @@ use tokio::sync::watch;
 
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
+use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
-use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
+use crate::config::{Config, Http, NatsTarget, SupervisorEntry, Undeclared};
+use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
 use crate::daemon::error::DaemonError;
@@ -24,29 +26,33 @@ use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
-use crate::daemon::{Options, settings};
-use crate::ports::{CommandHandler, EventSink, Ids, RunLog, Service, WallClock};
+use crate::daemon::{Options, downstreams, services, settings};
+use crate::logic::resources::ResourceSpec;
+use crate::ports::{CommandHandler, EventSink, HealthChecks, Ids, Service, WallClock};
 use crate::protocol::command::NatsStatus;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
     BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
     SupervisorSpec,
 };
-use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot};
+use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched};
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
+use crate::transport::dead_letter_watch::{DeadLetterWatch, Growth};
+use crate::transport::downstreams::CallService;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
 use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::remotes::RemoteService;
+use crate::transport::resources::{ResourceService, ResourceSettings};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 13] = [
+pub const OWN_NAMES: [&str; 16] = [
     "root",
     "system",
     "agents",
@@ -58,7 +64,10 @@ pub const OWN_NAMES: [&str; 13] = [
     "presence",
     "remotes",
     "newcomers",
+    "calls",
     "commands",
+    "resources",
+    "dead_letters",
     "http",
 ];
 
@@ -72,6 +81,12 @@ pub struct Plan {
     pub tree: TreeSpec,
     /// Its handle, which the command endpoints hold already.
     pub handle: TreeHandle,
+    /// The keeper, as its users find it.
+    pub keeper: KeeperSlot,
+    /// The keeper before it has its place in the tree.
+    pub launched: Launched,
+    /// Children of this daemon that may claim runs of an earlier one.
+    pub wanted: Arc<BTreeSet<ChildName>>,
 }
 
 /// What the parts of the daemon share while it is built.
@@ -81,9 +96,11 @@ struct Builder<'a> {
     outside: Handle,
     slot: ConnectionSlot,
     keeper: KeeperSlot,
+    launched: Launched,
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
+    desk: Desk,
 }
 
 impl Plan {
@@ -128,28 +145,36 @@ impl Plan {
         let (remotes, ends) = Remotes::new(options.stop.clone());
         let beats = NatsBeats::new(slot.clone(), outside.clone());
         let maker = maker.with_beats(Arc::new(beats)).with_remotes(remotes.clone());
+        // Now, so that the first starts know which runs there are. If anything fails after this,
+        // the keeper is left with its runs to the next daemon.
+        let launched = keeper.adopt(keeper_options(&config)?).await?;
+        let runs = AdoptingRuns::new(Arc::clone(&registry), keeper.clone());
+        let wanted = Arc::new(wanted(&config, &registry)?);
         let ports = TreePorts {
             sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
             clock: Arc::clone(&clock),
             jitter: Arc::new(SystemJitter),
-            runs: Arc::<Registry>::clone(&registry) as Arc<dyn RunLog>,
+            runs: Arc::new(runs),
             board: Arc::new(Board::default()),
             severities: Arc::new(settings::severities(&config)),
             measure_every: settings::measure_every(&config),
         };
+        let desk = downstreams::desk(&config, &ports, &slot)?;
         let handle = TreeHandle::new(own("root")?, ports);
         let builder = Builder {
             options,
             config,
             outside: outside.clone(),
             slot,
-            keeper,
+            keeper: keeper.clone(),
+            launched: launched.clone(),
             maker,
             identity,
             bound: Bound::default(),
+            desk,
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
-        Ok(Self { tree, handle })
+        Ok(Self { tree, handle, keeper, launched, wanted })
     }
 }
 
@@ -168,12 +193,24 @@ impl Builder<'_> {
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
         let handler = self.handler(handle)?;
-        let mut children = vec![
-            supervisor_node(own("system")?, Strategy::OneForOne, system)?,
-            supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
-            self.part("newcomers", newcomers)?,
-            self.commands(Arc::clone(&handler))?,
-        ];
+        let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
+        if !self.desk.is_empty() {
+            let downstreams = self.downstreams();
+            children.push(supervisor_node(own("downstreams")?, Strategy::OneForOne, downstreams)?);
+            let calls = CallService::new(self.slot.clone(), Arc::new(self.desk.clone()));
+            children.push(self.part("calls", calls)?);
+        }
+        children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
+        children.push(self.part("newcomers", newcomers)?);
+        children.push(self.commands(Arc::clone(&handler))?);
+        if let Some(resources) = self.resources(handle) {
+            children.push(self.part("resources", resources)?);
+        }
+        if settings::needs_jetstream(&self.config) {
+            let (sink, name) = (Arc::clone(&handle.ports().sink), own("dead_letters")?);
+            let watch = DeadLetterWatch::new(self.slot.clone(), sink, name, Growth::default());
+            children.push(self.part("dead_letters", watch)?);
+        }
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -195,15 +232,18 @@ impl Builder<'_> {
                     &self.options.environment,
                 ))?;
                 // Tried now, for an error in its own words; done again at each start.
-                drop(server.prepare()?);
+                if server.orphan().is_none() {
+                    drop(server.prepare()?);
+                }
                 let service = EmbeddedService {
                     server: Arc::new(server),
                     keeper: self.keeper.clone(),
                     template: connect,
                     settings: sender,
                     agents_url: self.maker.nats_url().clone(),
+                    on_daemon_exit: settings::server_on_daemon_exit(&self.config),
                 };
-                parts.push(self.part("nats_server", service)?);
+                parts.push(self.part(services::SERVER, service)?);
             }
             NatsTarget::Servers(urls) => {
                 self.preflight(&connect).await?;
@@ -236,12 +276,8 @@ impl Builder<'_> {
     }
 
     fn keeper_service(&self) -> Result<KeeperService, DaemonError> {
-        let program = std::env::current_exe().map_err(|source| DaemonError::System {
-            what: "cannot find the program's own path",
-            source,
-        })?;
-        let state_dir = self.config.provost.state_dir.clone();
-        Ok(KeeperService::new(KeeperOptions::new(program, state_dir), self.keeper.clone()))
+        let service = KeeperService::new(keeper_options(&self.config)?, self.keeper.clone());
+        Ok(service.with(self.launched.clone()))
     }
 
     /// Agents and the supervisors that the configuration nests, then the agents that were spawned
@@ -254,13 +290,11 @@ impl Builder<'_> {
             order.push(entry.name.clone());
             nodes.insert(entry.name.clone(), node);
         }
-        let nested: BTreeSet<&ChildName> = self
-            .config
-            .supervisors
-            .values()
-            .flat_map(|entry| entry.children.iter())
-            .map(|(name, _)| name)
-            .collect();
+        let nested = self.nested();
+        for (name, downstream) in self.desk.all().filter(|(name, _)| nested.contains(name)) {
+            // Those after it in its supervisor's order lean on it.
+            nodes.insert(name.clone(), self.downstream(name, downstream, Start::Connected));
+        }
         let mut top: Vec<Node> = Vec::new();
         let tops = self.config.supervisors.iter().filter(|(name, _)| !nested.contains(name));
         for (_, entry) in tops {
@@ -280,6 +314,24 @@ impl Builder<'_> {
             }
         }
         Ok(top)
+    }
+
+    /// Children of configured supervisors.
+    fn nested(&self) -> BTreeSet<&ChildName> {
+        let entries = self.config.supervisors.values();
+        entries.flat_map(|entry| entry.children.iter()).map(|(name, _)| name).collect()
+    }
+
+    /// Downstreams that no configured supervisor has.
+    fn downstreams(&self) -> Vec<Node> {
+        let nested = self.nested();
+        let free = self.desk.all().filter(|(name, _)| !nested.contains(name));
+        free.map(|(name, one)| self.downstream(name, one, Start::AtOnce)).collect()
+    }
+
+    fn downstream(&self, name: &ChildName, one: &Arc<Downstream>, start: Start) -> Node {
+        let origin = self.config.downstreams.get(name).and_then(|settings| settings.origin.clone());
+        downstreams::node(name, one, &self.outside, (start, origin))
     }
 
     /// A configured supervisor with its children, which are taken out of `nodes`.
@@ -330,7 +382,8 @@ impl Builder<'_> {
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
-        Ok(Arc::new(TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop)))
+        let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
+        Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
     }
 
     fn web(
@@ -341,12 +394,31 @@ impl Builder<'_> {
     ) -> WebService {
         let sources = WebSources {
             handler,
-            checks: None,
+            checks: (!self.desk.is_empty())
+                .then(|| Arc::new(self.desk.clone()) as Arc<dyn HealthChecks>),
             clock: Arc::clone(&handle.ports().clock),
             metrics: Arc::new(exporter::render),
         };
         let state_dir = self.config.provost.state_dir.clone();
         WebService::new(address, state_dir, sources, self.bound.clone())
+    }
+
+    /// Shared resources, where they are shared.
+    fn resources(&self, handle: &TreeHandle) -> Option<ResourceService> {
+        let coordination = self.config.coordination.settings()?;
+        let settings = ResourceSettings {
+            declared: self.config.resources.clone(),
+            undeclared: match coordination.undeclared_resources {
+                Undeclared::Lock => Some(ResourceSpec::LOCK),
+                Undeclared::Refuse => None,
+            },
+            replicas: settings::replicas(&self.config),
+        };
+        let ports = handle.ports();
+        coordination.resource_sharing.then(|| {
+            let board = Arc::clone(&ports.board);
+            ResourceService::new(self.slot.clone(), settings, board, Arc::clone(&ports.clock))
+        })
     }
 
     fn commands(&self, handler: Arc<dyn CommandHandler>) -> Result<Node, DaemonError> {
@@ -381,6 +453,26 @@ impl Builder<'_> {
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))
     }
+}
+
+fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
+    let program = std::env::current_exe().map_err(|source| DaemonError::System {
+        what: "cannot find the program's own path",
+        source,
+    })?;
+    Ok(KeeperOptions::new(program, config.provost.state_dir.clone()))
+}
+
+/// Names whose runs of an earlier daemon are expected to be claimed: agents that are declared or were
+/// spawned, and the embedded server if one is used.
+fn wanted(config: &Config, registry: &Registry) -> Result<BTreeSet<ChildName>, DaemonError> {
+    let declared = config.agents_list.iter().map(|entry| entry.name.clone());
+    let spawned = registry.spawned_before().into_iter().map(|(name, _)| name);
+    let mut names: BTreeSet<ChildName> = declared.chain(spawned).collect();
+    if matches!(config.nats.target, NatsTarget::Embedded) {
+        names.insert(own(services::SERVER)?);
+    }
+    Ok(names)
 }
 
 /// A supervisor of the daemon's own, or of the configuration.

@@ -12,6 +12,7 @@ pub mod circuit;
 pub mod restart;
 
 pub mod breaker;
+pub mod call;
 pub mod retry;
 
 pub mod beats;
@@ -21,3 +22,7 @@ pub mod lifecycle;
 pub mod overall;
 pub mod severity;
 pub mod template;
+
+pub mod gather;
+pub mod resources;
+pub mod routing;

@@ -19,5 +19,8 @@ pub mod subject;
 
 pub mod agent;
 pub mod command;
+pub mod dead_letter;
 pub mod downstream;
+pub mod resource;
+pub mod route;
 pub mod status;

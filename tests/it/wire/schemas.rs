@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use provost::protocol::command::{AgentCommand, Answer, ControlCommand};
 use provost::protocol::decision::DecisionRecord;
+use provost::protocol::downstream::{CallAnswer, CallRequest, DownstreamStatus};
 use provost::protocol::event::Envelope;
 use provost::protocol::fact::{
     AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Failed, Gap, HealthReported,
     Recovered, SupervisorReported, SystemReported,
 };
+use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::status::AgentStatus;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -81,6 +83,11 @@ fn schemas() -> BTreeMap<String, Value> {
         ("status.json", written::<AgentStatus>()),
         ("decision.json", written::<DecisionRecord>()),
         ("event.json", written::<Envelope>()),
+        ("downstream.call.json", read::<CallRequest>()),
+        ("downstream.answer.json", written::<CallAnswer>()),
+        ("downstream.status.json", written::<DownstreamStatus>()),
+        ("resource.request.json", read::<ResourceRequest>()),
+        ("resource.answer.json", written::<ResourceAnswer>()),
     ];
     let others = others.map(|(place, schema)| (place.to_owned(), schema));
     events.into_iter().chain(others).collect()
@@ -121,6 +128,10 @@ fn every_golden_document_fits_its_schema() {
     }
     for (name, document) in goldens("answers") {
         check("answer.json", &document, &name);
+    }
+    for (name, document) in goldens("downstream") {
+        let place = name.split('.').next().unwrap();
+        check(&format!("downstream.{place}.json"), &document, &name);
     }
 }
 

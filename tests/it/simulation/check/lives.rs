@@ -250,6 +250,8 @@ impl Lives {
             | NextKind::Escalate
             | NextKind::StopTree
             | NextKind::Stop
+            | NextKind::Assign
+            | NextKind::Wait
             | NextKind::None => {}
         }
         if record.next.action == NextKind::RestartGroup {
