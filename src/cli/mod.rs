@@ -39,6 +39,7 @@ mod watch;
 
 pub mod demo;
 
+mod circuit_replay;
 mod config_verbs;
 mod foreground;
 mod ticker;
@@ -62,8 +63,8 @@ use serde_json::json;
 
 use crate::cli::agents::Act;
 use crate::cli::arguments::{
-    ActArguments, Arguments, CircuitArguments, ColorWhen, Common, DemoArguments, LogsArguments,
-    SystemVerb, Verb,
+    ActArguments, Arguments, CircuitArguments, CircuitVerb, ColorWhen, Common, DemoArguments,
+    LogsArguments, SystemVerb, Verb,
 };
 use crate::cli::console::Console;
 use crate::cli::demo::DemoOptions;
@@ -148,6 +149,9 @@ fn act(
         }
         Verb::Flags(files) => config_verbs::flags(console, common, &files.files, environment),
         Verb::Version => version(console, common),
+        Verb::Circuit(CircuitArguments { verb: Some(CircuitVerb::Replay(arguments)), .. }) => {
+            circuit_replay::replay(console, common, &arguments, environment)
+        }
         Verb::Demo(DemoArguments { config, seconds }) => {
             Ok(demo::demo(&DemoOptions { config, seconds }))
         }
@@ -336,7 +340,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Resume(arguments) => agents::act(session, Act::Resume, &arguments).await,
         Verb::Reset(arguments) => agents::act(session, Act::Reset, &arguments).await,
         Verb::Remove(arguments) => agents::act(session, Act::Remove, &arguments).await,
-        Verb::Circuit(CircuitArguments { child, set, .. }) => {
+        Verb::Circuit(CircuitArguments { child: Some(child), set: Some(set), .. }) => {
             agents::circuit(session, CircuitRequest { child, set: set.into() }).await
         }
         Verb::Downstream(arguments) => downstreams::downstream(session, arguments.verb).await,
@@ -351,6 +355,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Config(_)
         | Verb::Flags(_)
         | Verb::Version
+        | Verb::Circuit(_)
         | Verb::Dlq(_)
         | Verb::Demo(_) => {
             Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))

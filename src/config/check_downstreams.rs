@@ -7,11 +7,13 @@ use crate::config::check::Checker;
 use crate::config::check_nats::address_fault;
 use crate::config::check_policies::health_check;
 use crate::config::downstream::{
-    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry, Subscription,
+    SubscriptionSource, Will,
 };
 use crate::config::nats::ServerUrl;
 use crate::config::raw_downstream::{
-    RawAuth, RawAuthKind, RawBreakerMode, RawDownstream, RawEndpoint, RawResilience,
+    RawAdapter, RawAuth, RawAuthKind, RawBreakerMode, RawDownstream, RawEndpoint, RawResilience,
+    RawSubscription,
 };
 use crate::config::tree::join;
 use crate::logic::breaker::{BreakerConfig, Mode, Window};
@@ -39,12 +41,11 @@ impl Checker<'_> {
         let endpoint = self.endpoint(&format!("{key}.endpoint"), raw.kind, &raw.endpoint);
         let auth = self.downstream_auth(&format!("{key}.auth"), &raw.auth);
         let resilience = self.resilience(&format!("{key}.resilience"), &raw.resilience);
-        if let Some(kind) = raw.kind
-            && kind != DownstreamKind::Mqtt
-            && raw.config.client_id.is_some()
-        {
-            self.fault(&format!("{key}.config.client_id"), "only mqtt has a client id; remove it");
+        if let Some(kind) = raw.kind {
+            self.only_mqtt(key, kind, &raw.config);
         }
+        let subscriptions = self.subscriptions(key, raw.kind, raw.subscriptions);
+        let will = raw.config.will;
         Some(Downstream {
             kind: raw.kind?,
             endpoint: endpoint?,
@@ -53,8 +54,72 @@ impl Checker<'_> {
             health: health_check(&raw.health),
             client_id: raw.config.client_id,
             keep_alive: raw.config.keep_alive.0,
+            session_expiry: raw.config.session_expiry.0,
+            will: will.topic.map(|topic| Will {
+                topic,
+                message: will.message,
+                qos: will.qos,
+                retain: will.retain,
+            }),
+            subscriptions,
             origin: self.origin(key),
         })
+    }
+
+    fn only_mqtt(&mut self, key: &str, kind: DownstreamKind, raw: &RawAdapter) {
+        if kind == DownstreamKind::Mqtt {
+            return;
+        }
+        if raw.client_id.is_some() {
+            self.fault(&format!("{key}.config.client_id"), "only mqtt has a client id; remove it");
+        }
+        if raw.will.topic.is_some() {
+            self.fault(&format!("{key}.config.will.topic"), "only mqtt has a will; remove it");
+        }
+    }
+
+    fn subscriptions(
+        &mut self,
+        key: &str,
+        kind: Option<DownstreamKind>,
+        raw: Vec<RawSubscription>,
+    ) -> Vec<Subscription> {
+        use SubscriptionSource::{Channel, Pattern, Stream};
+        let mut checked = Vec::new();
+        for (index, one) in raw.into_iter().enumerate() {
+            let key = format!("{key}.subscriptions[{index}]");
+            let fault = match (kind, one.source) {
+                (None, _)
+                | (Some(DownstreamKind::Mqtt), Channel)
+                | (Some(DownstreamKind::Redis), Channel | Pattern | Stream)
+                | (Some(DownstreamKind::Nats), Channel | Stream) => None,
+                (Some(DownstreamKind::Mqtt | DownstreamKind::Nats), Pattern) => {
+                    Some("only redis has patterns; a topic or subject may hold wildcards")
+                }
+                (Some(DownstreamKind::Mqtt), Stream) => Some("mqtt has no streams"),
+                (
+                    Some(
+                        DownstreamKind::Http | DownstreamKind::JsonRpc | DownstreamKind::Websocket,
+                    ),
+                    _,
+                ) => Some("only mqtt, redis and nats have subscriptions; remove it"),
+            };
+            if let Some(fault) = fault {
+                self.fault(&format!("{key}.source"), fault);
+            }
+            if one.qos.is_some() && kind.is_some_and(|kind| kind != DownstreamKind::Mqtt) {
+                self.fault(&format!("{key}.qos"), "only mqtt has a quality of service; remove it");
+            }
+            let grouped = one.source == Stream || kind == Some(DownstreamKind::Nats);
+            if one.group.is_some() && kind.is_some() && !grouped {
+                self.fault(&format!("{key}.group"), "only streams and nats have groups; remove it");
+            }
+            if let Some(topic) = one.topic {
+                let (source, group) = (one.source, one.group);
+                checked.push(Subscription { topic, source, group, qos: one.qos.unwrap_or(1) });
+            }
+        }
+        checked
     }
 
     fn endpoint(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use crate::config::raw_downstream::DownstreamKind;
+pub use crate::config::raw_downstream::{DownstreamKind, SubscriptionSource};
 
 use crate::config::nats::ServerUrl;
 use crate::config::units::Secret;
@@ -31,8 +31,40 @@ pub struct Downstream {
     pub client_id: Option<String>,
     /// Time between signs of life.
     pub keep_alive: Duration,
+    /// How long an MQTT broker keeps our session.
+    pub session_expiry: Duration,
+    /// What an MQTT broker tells others when we are lost.
+    pub will: Option<Will>,
+    /// What to listen to.
+    pub subscriptions: Vec<Subscription>,
     /// Where it is declared, as `file:line`.
     pub origin: Option<String>,
+}
+
+/// What to listen to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Subscription {
+    /// Topic filter, channel, pattern, subject or stream.
+    pub topic: String,
+    /// Where its messages come from.
+    pub source: SubscriptionSource,
+    /// Consumer or queue group.
+    pub group: Option<String>,
+    /// Quality of service of MQTT: 0, 1 or 2.
+    pub qos: u8,
+}
+
+/// What an MQTT broker tells others when we are lost.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Will {
+    /// Topic.
+    pub topic: String,
+    /// Text.
+    pub message: String,
+    /// Quality of service: 0, 1 or 2.
+    pub qos: u8,
+    /// Whether the broker keeps it for later subscribers.
+    pub retain: bool,
 }
 
 /// Where a downstream is.

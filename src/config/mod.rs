@@ -69,7 +69,7 @@ pub use crate::config::checked::{
 };
 pub use crate::config::downstream::{
     Downstream, DownstreamAuth, DownstreamKind, Endpoint, Fallback, HealthCheck, RateLimit,
-    Resilience, Retry,
+    Resilience, Retry, Subscription, SubscriptionSource, Will,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};

@@ -46,6 +46,42 @@ pub(crate) struct RawDownstream {
     pub(crate) health: RawHealthCheck,
     /// Settings of some kinds.
     pub(crate) config: RawAdapter,
+    /// What to listen to, for mqtt, redis and nats; it arrives on `downstream.<name>.events`.
+    #[schemars(length(min = 0, max = 1000))]
+    pub(crate) subscriptions: Vec<RawSubscription>,
+}
+
+/// Where the messages of a subscription come from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SubscriptionSource {
+    /// Whoever publishes while we listen: a topic, channel or subject.
+    #[default]
+    Channel,
+    /// Channels of Redis that fit a pattern.
+    Pattern,
+    /// A stream of Redis or `JetStream`, read as a consumer group: nothing in it is missed.
+    Stream,
+}
+
+/// What to listen to.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Subscription")]
+pub(crate) struct RawSubscription {
+    /// Topic filter, channel, pattern, subject or stream.
+    #[schemars(length(min = 1, max = 1024), extend("x-required" = true))]
+    pub(crate) topic: Option<String>,
+    /// Where its messages come from: whoever publishes meanwhile, or a stream that keeps them.
+    pub(crate) source: SubscriptionSource,
+    /// Consumer group of a stream, or queue group of a NATS subject; "provost" for a stream when
+    /// absent.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) group: Option<String>,
+    /// Quality of service, for mqtt; 1 when absent.
+    #[schemars(range(min = 0, max = 2))]
+    pub(crate) qos: Option<u8>,
 }
 
 /// Where a downstream is.
@@ -294,10 +330,38 @@ pub(crate) struct RawAdapter {
     /// Time between signs of life, for mqtt and websocket.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "18h"))]
     pub(crate) keep_alive: Span,
+    /// How long the broker keeps our session while we are away, for mqtt.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "30d"))]
+    pub(crate) session_expiry: Span,
+    /// What the broker tells others when we are lost, for mqtt.
+    pub(crate) will: RawWill,
 }
 
 impl Default for RawAdapter {
     fn default() -> Self {
-        Self { client_id: None, keep_alive: Span::secs(30) }
+        Self {
+            client_id: None,
+            keep_alive: Span::secs(30),
+            session_expiry: Span::secs(3600),
+            will: RawWill::default(),
+        }
     }
+}
+
+/// What a broker tells others when we are lost; nothing without a topic.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Will")]
+pub(crate) struct RawWill {
+    /// Topic it is published on.
+    #[schemars(length(min = 1, max = 1024))]
+    pub(crate) topic: Option<String>,
+    /// Its text.
+    #[schemars(length(min = 0, max = 65535))]
+    pub(crate) message: String,
+    /// Its quality of service.
+    #[schemars(range(min = 0, max = 2))]
+    pub(crate) qos: u8,
+    /// Whether the broker keeps it for later subscribers.
+    pub(crate) retain: bool,
 }

@@ -164,7 +164,7 @@ const NOMAD: &[(&str, Case)] = &[
 ];
 
 /// Names of all functions in the project's Rust, tests above all.
-fn functions() -> BTreeSet<String> {
+pub(crate) fn functions() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for folder in ["src", "tests"] {
         for file in files_under(&root().join(folder), &["rs"]) {

@@ -130,6 +130,52 @@ fn all_faults_of_a_configuration_are_told_and_exit_2() {
 }
 
 #[test]
+fn a_replay_shows_what_other_rules_would_have_done() {
+    let home = home();
+    let rules = |threshold: u32| {
+        format!(
+            "[downstreams.backend]\ntype = \"http\"\nendpoint = {{ address = \"127.0.0.1\" }}\n\
+             resilience = {{ circuit_breaker = {{ failure_threshold = {threshold}, \
+             error_percent = 0, open_for = \"1s\", jitter = 0.0 }} }}\n"
+        )
+    };
+    std::fs::write(home.path().join("strict.toml"), rules(2)).unwrap();
+    std::fs::write(home.path().join("lenient.toml"), rules(50)).unwrap();
+    let mut log = String::new();
+    for call in 0..6 {
+        let (at, outcome) = (call * 10, if call == 5 { "ok" } else { "error" });
+        log.push_str(&format!("{{\"at_ms\":{at},\"op\":\"acquire\",\"id\":\"{call}\"}}\n"));
+        let settled = "\"op\":\"settle\"";
+        log.push_str(&format!(
+            "{{\"at_ms\":{at},{settled},\"id\":\"{call}\",\"outcome\":\"{outcome}\"}}\n"
+        ));
+    }
+    std::fs::write(home.path().join("calls.jsonl"), log).unwrap();
+    let line = "circuit replay --config strict.toml --log calls.jsonl";
+    let document = |line: &str| -> Value {
+        let output = typed(home.path(), &format!("{line} -o json"));
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let strict = document(line);
+    let counts = |one: &Value| ["calls", "rejected", "spared", "lost"].map(|key| one[key].clone());
+    assert_eq!(counts(&strict), [6, 4, 3, 1].map(Value::from));
+    assert_eq!(strict["transitions"][0]["reason"], "failure_threshold");
+    assert_eq!(strict["transitions"][0]["open_ms"], 1000);
+    let lenient = document("circuit replay --config lenient.toml --log calls.jsonl");
+    assert_eq!(counts(&lenient), [6, 0, 0, 0].map(Value::from));
+    let table = out(&typed(home.path(), line));
+    assert!(table.contains("4 of 6 calls would have been rejected: 3 that were bad"), "{table}");
+    let words = ["line 1 of the log", "next: "];
+    std::fs::write(home.path().join("bad.jsonl"), "{}\n").unwrap();
+    let faulty = "circuit replay --config strict.toml --log bad.jsonl";
+    check_failure(&typed(home.path(), faulty), 2, &words);
+    let other = "circuit replay --config strict.toml --downstream other --log calls.jsonl";
+    check_failure(&typed(home.path(), other), 2, &["no downstream other", "backend"]);
+    check_failure(&typed(home.path(), "circuit w1"), 2, &["STATE"]);
+}
+
+#[test]
 fn a_valid_configuration_is_shown_with_the_origin_of_each_value() {
     let home = home();
     std::fs::write(home.path().join("good.toml"), "[agents]\nmax = 7\n").unwrap();

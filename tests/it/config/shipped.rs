@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use provost::config::{Config, Environment, Overrides, Sources, schema_json};
+use provost::config::{
+    Config, DownstreamKind, Environment, Overrides, Sources, SubscriptionSource, schema_json,
+};
 use serde_json::Value as Json;
 
 use crate::config::{Bench, repository, shown};
@@ -49,6 +51,69 @@ fn the_minimal_file_starts_one_worker() {
     let config = shipped("minimal.toml").config;
     assert!(config.supervision.is_enabled());
     assert_eq!(config.agents_list.len(), 1);
+}
+
+fn example(name: &str, variables: &[(&str, &str)]) -> Config {
+    let environment = Environment::of([&[("HOME", "/srv/u")], variables].concat());
+    let files = vec![repository("config/examples").join(name)];
+    let sources = Sources { files, environment, overrides: Overrides::default() };
+    let loaded = Config::load(sources).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, []);
+    loaded.config
+}
+
+#[test]
+fn the_payments_platform_has_its_eleven_services() {
+    let config = example("payments.toml", &[("PAYMENTS_HOST", "10.0.0.7")]);
+    assert!(config.supervision.is_enabled());
+    let seen: BTreeMap<&str, (String, u64, usize, u64)> = config
+        .downstreams
+        .iter()
+        .map(|(name, one)| {
+            let (address, rules) = (one.endpoint.address.to_string(), &one.resilience);
+            let open_for = rules.breaker.open_for.as_secs();
+            (name.as_str(), (address, rules.timeout.as_secs(), rules.max_concurrent, open_for))
+        })
+        .collect();
+    let expected = [
+        ("gateway", 8080, 5, 100, 5),
+        ("token-engine", 8081, 5, 100, 5),
+        ("obligation-engine", 8082, 5, 100, 5),
+        ("risk-engine", 8083, 5, 100, 5),
+        ("compliance-engine", 8084, 5, 100, 5),
+        ("clearing-engine", 8085, 5, 100, 5),
+        ("liquidity-router", 8086, 5, 100, 5),
+        ("settlement-engine", 8088, 10, 50, 10),
+        ("notification-engine", 8089, 5, 100, 5),
+        ("reporting-engine", 8090, 5, 100, 5),
+        ("analytics-collector", 8093, 3, 200, 5),
+    ];
+    let expected = expected.map(|(name, port, timeout, most, open)| {
+        (name, (format!("http://10.0.0.7:{port}"), timeout, most, open))
+    });
+    assert_eq!(seen, BTreeMap::from(expected));
+}
+
+#[test]
+fn the_desktop_integration_asks_by_json_rpc_and_listens_by_mqtt() {
+    let config = example("desktop.hcl", &[("BACKEND_TOKEN", "t0ken"), ("DESKTOP_ID", "7")]);
+    let of = |name: &str| {
+        let found = config.downstreams.iter().find(|(known, _)| known.as_str() == name);
+        found.unwrap().1
+    };
+    let backend = of("backend_api");
+    assert_eq!(backend.kind, DownstreamKind::JsonRpc);
+    assert_eq!(backend.endpoint.path.as_deref(), Some("/rpc"));
+    assert_eq!(backend.resilience.breaker.open_for.as_secs(), 30);
+    let notices = of("notices");
+    assert_eq!(notices.kind, DownstreamKind::Mqtt);
+    assert_eq!(notices.client_id.as_deref(), Some("desktop-7"));
+    assert_eq!(notices.keep_alive.as_secs(), 60);
+    let will = notices.will.as_ref().unwrap();
+    assert_eq!((will.topic.as_str(), will.message.as_str(), will.qos), ("desktop/lost", "7", 1));
+    let [heard] = notices.subscriptions.as_slice() else { panic!("{notices:?}") };
+    assert_eq!((heard.topic.as_str(), heard.qos), ("backend/notices/#", 1));
+    assert_eq!(heard.source, SubscriptionSource::Channel);
 }
 
 /// One key as the shipped file shows it.

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "not every helper is used by every set of tests")]
 
+pub(crate) mod brokers;
 pub(crate) mod daemon;
 pub(crate) mod nats;
 pub(crate) mod scripted;

@@ -320,9 +320,15 @@ fn how(status: ExitStatus) -> String {
 
 type SpawnRequest = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Starts the server from the one thread that lives as long as the process, because the kernel
-/// sends the parent-death signal when the starting *thread* ends.
 fn spawn(binary: &Path, config: &Path) -> Child {
+    let mut command = Command::new(binary);
+    command.arg("-c").arg(config);
+    spawn_server(command)
+}
+
+/// Starts a server from the one thread that lives as long as the process, because the kernel
+/// sends the parent-death signal when the starting *thread* ends.
+pub(crate) fn spawn_server(mut command: Command) -> Child {
     static STARTER: OnceLock<Mutex<mpsc::Sender<SpawnRequest>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, receiver) = mpsc::channel::<SpawnRequest>();
@@ -333,8 +339,7 @@ fn spawn(binary: &Path, config: &Path) -> Child {
         });
         Mutex::new(sender)
     });
-    let mut command = Command::new(binary);
-    command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     die_with_us(&mut command);
     let (sender, receiver) = mpsc::channel();
     starter.lock().unwrap().send((command, sender)).unwrap();
