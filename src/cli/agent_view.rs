@@ -82,6 +82,7 @@ pub(crate) fn next(next: NextAction) -> String {
         NextKind::Escalate => "escalation",
         NextKind::StopTree => "stop of the tree",
         NextKind::Stop => "stop",
+        NextKind::Assign => "assignment",
         NextKind::None => return String::new(),
     };
     if next.in_ms == 0 { format!("{what} now") } else { format!("{what} in {}", span(next.in_ms)) }

@@ -16,8 +16,17 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 8] =
-    ["root", "system", "agents", "nats", "outbox", "commands", "keeper", "nats_server"];
+pub const RESERVED_NAMES: [&str; 9] = [
+    "root",
+    "system",
+    "agents",
+    "nats",
+    "outbox",
+    "commands",
+    "keeper",
+    "nats_server",
+    "coordinator",
+];
 
 /// What a name in the tree stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]

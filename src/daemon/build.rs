@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::board::Board;
-use crate::config::{Config, Http, NatsTarget, SupervisorEntry};
+use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch};
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
+use crate::daemon::coordinator::{CoordinatorService, Parts};
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
@@ -25,8 +26,9 @@ use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, settings};
+use crate::logic::ledger::Policies;
 use crate::ports::{CommandHandler, EventSink, Ids, RunLog, Service, WallClock};
-use crate::protocol::command::NatsStatus;
+use crate::protocol::command::{NatsStatus, TasksStatus};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
     BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
@@ -46,7 +48,7 @@ use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 13] = [
+pub const OWN_NAMES: [&str; 14] = [
     "root",
     "system",
     "agents",
@@ -58,6 +60,7 @@ pub const OWN_NAMES: [&str; 13] = [
     "presence",
     "remotes",
     "newcomers",
+    "coordinator",
     "commands",
     "http",
 ];
@@ -84,6 +87,7 @@ struct Builder<'a> {
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
+    tasks: watch::Sender<TasksStatus>,
 }
 
 impl Plan {
@@ -147,6 +151,7 @@ impl Plan {
             maker,
             identity,
             bound: Bound::default(),
+            tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
         Ok(Self { tree, handle })
@@ -172,8 +177,12 @@ impl Builder<'_> {
             supervisor_node(own("system")?, Strategy::OneForOne, system)?,
             supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
             self.part("newcomers", newcomers)?,
-            self.commands(Arc::clone(&handler))?,
         ];
+        if let Switch::Enabled(coordination) = &self.config.coordination {
+            let parts = self.coordinator(handle, coordination);
+            children.push(self.part("coordinator", CoordinatorService::new(parts))?);
+        }
+        children.push(self.commands(Arc::clone(&handler))?);
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -327,10 +336,29 @@ impl Builder<'_> {
             subject_prefix: config.provost.subject_prefix.to_string(),
             agents_supervisor: own("agents")?,
             nats: NatsReader::new(read),
+            tasks: self.tasks.subscribe(),
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
         Ok(Arc::new(TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop)))
+    }
+
+    fn coordinator(&self, handle: &TreeHandle, coordination: &Coordination) -> Parts {
+        let ports = handle.ports();
+        Parts {
+            slot: self.slot.clone(),
+            prefix: self.config.provost.subject_prefix.clone(),
+            node: self.config.provost.node.clone(),
+            instance: self.identity.instance.simple().to_string(),
+            channels: self.maker.channels().clone(),
+            board: Arc::clone(&ports.board),
+            ids: Arc::new(SystemIds),
+            clock: Arc::clone(&ports.clock),
+            jitter: Arc::clone(&ports.jitter),
+            policies: Policies::default(),
+            strategy: settings::strategy(coordination.task_distribution_strategy),
+            status: self.tasks.clone(),
+        }
     }
 
     fn web(
@@ -381,6 +409,12 @@ impl Builder<'_> {
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))
     }
+}
+
+/// What is said of tasks before the coordinator runs, or when there is none.
+fn tasks_at_first(config: &Config) -> TasksStatus {
+    let state = if config.coordination.is_enabled() { "starting" } else { "off" };
+    TasksStatus { state: state.to_owned(), ..TasksStatus::default() }
 }
 
 /// A supervisor of the daemon's own, or of the configuration.

@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod beats;
 pub mod build;
+pub mod coordinator;
 pub mod error;
 mod exporter;
 pub mod handler;

@@ -21,3 +21,5 @@ pub mod agent;
 pub mod command;
 pub mod downstream;
 pub mod status;
+pub mod task;
+pub mod task_fact;

@@ -200,8 +200,9 @@ impl AgentRuntime for RemoteRuntime {
             remotes: expected.remotes.clone(),
             agent: spec.agent_id.clone(),
             over: over.clone(),
+            heard: tokio::sync::Mutex::new(expected.heard.clone()),
         };
-        let registration = channels.enter(spec.agent_id.clone(), Arc::new(channel));
+        let registration = channels.enter(&spec, Arc::new(channel));
         let running = RunningRemote {
             heard: expected.heard.clone(),
             line: expected.remotes.shared.line.subscribe(),
@@ -419,12 +420,14 @@ impl RunningAgent for RunningRemote {
     }
 }
 
-/// The way to one remote agent. What it answers goes to a stream, not through here.
+/// The way to one remote agent. What it answers goes to a stream, not through here; its beats come
+/// through here, the last one for all that were not received.
 #[derive(Debug)]
 struct RemoteChannel {
     remotes: Remotes,
     agent: AgentId,
     over: CancellationToken,
+    heard: tokio::sync::Mutex<watch::Receiver<Heard>>,
 }
 
 impl AgentChannel for RemoteChannel {
@@ -437,8 +440,22 @@ impl AgentChannel for RemoteChannel {
 
     fn receive(&self) -> BoxFuture<'_, Option<FromAgent>> {
         Box::pin(async move {
-            self.over.cancelled().await;
-            None
+            let mut heard = self.heard.lock().await;
+            loop {
+                tokio::select! {
+                    biased;
+                    // Cancel safe, both: the end stays, and so does the last beat.
+                    () = self.over.cancelled() => return None,
+                    Ok(()) = heard.changed() => {}
+                    else => {
+                        self.over.cancelled().await;
+                        return None;
+                    }
+                }
+                if let Some((beat, _)) = &heard.borrow_and_update().beat {
+                    return Some(FromAgent::Beat(beat.as_ref().clone()));
+                }
+            }
         })
     }
 }

@@ -59,7 +59,7 @@ impl AgentRuntime for StdioRuntime {
             let spec = settings.spec;
             let stdio = process.stdio().clone();
             let channel = StdioChannel::new(spec.name.clone(), stdio.clone());
-            let registration = channels.enter(spec.agent_id, Arc::new(channel));
+            let registration = channels.enter(&spec, Arc::new(channel));
             let running = RunningStdio {
                 process: RunningProcess::new(process, spec.stop.signal),
                 stdio,

@@ -46,3 +46,5 @@ pub mod request;
 mod unique;
 
 pub mod outbox;
+
+pub mod tasks;

@@ -250,6 +250,7 @@ impl Lives {
             | NextKind::Escalate
             | NextKind::StopTree
             | NextKind::Stop
+            | NextKind::Assign
             | NextKind::None => {}
         }
         if record.next.action == NextKind::RestartGroup {
