@@ -68,6 +68,14 @@
 //! It starts from the top down and stops from the bottom up, so that no command arrives without an
 //! agent and no event is raised without an outbox.
 //!
+//! # A killed daemon
+//!
+//! Keeper and agents live on. The next daemon takes the lock of the state folder and, before it builds
+//! its tree, finds the keeper, or launches one that takes over what a killed keeper left. So it knows
+//! which runs live: the first start of such an agent gets the generation of its run and adopts it
+//! instead of beginning one. What ended meanwhile begins and ends at once, and so becomes an ordinary
+//! failure. What nobody claims is ended. The mechanics are on the page of [`runtimes::keeper`].
+//!
 //! # What never happens
 //!
 //! - `logic` and `protocol` never read a clock, an environment or a random number.

@@ -125,6 +125,18 @@ pub struct RunFace {
     pub limits: BTreeMap<String, LimitHold>,
     /// Its health, if something speaks for it from the beginning.
     pub health: Option<RunHealth>,
+    /// Whether it was begun with the settings of now.
+    pub spec: RunSpec,
+}
+
+/// Which settings a run was begun with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RunSpec {
+    /// Those of now.
+    #[default]
+    Current,
+    /// Others, from before; the next run gets those of now.
+    Outdated,
 }
 
 /// Where a run comes from.
@@ -211,6 +223,12 @@ pub trait RunLog: fmt::Debug + Send + Sync + 'static {
 
     /// The last generation that was noted for a child; 0 when none was.
     fn last(&self, child: &ChildName) -> Generation;
+
+    /// Whether a run from before this daemon is there, living or ended unseen, that the next start of
+    /// the child adopts.
+    fn is_to_be_adopted(&self, _child: &ChildName) -> bool {
+        false
+    }
 }
 
 /// Carries out commands. Implemented over the tree, used by transport and web.

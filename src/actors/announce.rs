@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::actors::tree::TreePorts;
 use crate::logic::severity::{Topic, failure_of, severity_of};
-use crate::ports::{EventDraft, EventSource};
+use crate::ports::{EventDraft, EventSource, RunSpec};
 use crate::protocol::decision::{DecisionRecord, Reason};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{
@@ -36,6 +36,17 @@ struct Trail {
     exit: Option<ExitCodes>,
     /// Whether somebody acted by hand during the outage.
     by_hand: bool,
+    /// Who tells of its coming and its first start.
+    told_by: FirstTeller,
+}
+
+/// Who tells of the coming and the first start of a child.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum FirstTeller {
+    #[default]
+    Us,
+    /// The daemon that did it has told it.
+    EarlierDaemon,
 }
 
 /// The child that an event is about.
@@ -111,8 +122,23 @@ impl Announcer {
     }
 
     /// A run that an earlier daemon or keeper had begun was taken over.
-    pub(crate) fn adopted(&mut self, child: &ChildName) {
-        "adopted: its run outlived an earlier daemon".clone_into(&mut self.entry(child).because);
+    pub(crate) fn adopted(&mut self, child: &ChildName, spec: RunSpec) {
+        let because = match spec {
+            RunSpec::Current => "adopted: its run outlived an earlier daemon",
+            RunSpec::Outdated => {
+                "adopted: its run outlived an earlier daemon and has the command, environment or \
+                 working directory of then; the next restart takes the present ones"
+            }
+        };
+        because.clone_into(&mut self.entry(child).because);
+    }
+
+    /// A run of the child's is there that will be adopted: that it was spawned and started has been told
+    /// by the daemon that did it. So a daemon that follows a killed one tells one change for each agent.
+    pub(crate) fn is_to_be_adopted(&mut self, child: &ChildName) {
+        let trail = self.entry(child);
+        trail.told_by = FirstTeller::EarlierDaemon;
+        "its run outlived an earlier daemon".clone_into(&mut trail.because);
     }
 
     /// What speaks for the child says why it is so.
@@ -255,6 +281,10 @@ impl Announcer {
         pid: Option<u32>,
     ) {
         if about.agent.is_none() {
+            return;
+        }
+        let told_by = std::mem::take(&mut self.entry(about.name).told_by);
+        if told_by == FirstTeller::EarlierDaemon && new == AgentState::Starting {
             return;
         }
         let change = Box::new(self.changed(about, Some(old), new, pid));

@@ -15,6 +15,7 @@ use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::board::Board;
 use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch};
+use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
 use crate::daemon::coordinator::{CoordinatorService, Parts};
@@ -25,16 +26,16 @@ use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::sinks::{AgentsOnly, Observed};
-use crate::daemon::{Options, settings};
+use crate::daemon::{Options, services, settings};
 use crate::logic::ledger::Policies;
-use crate::ports::{CommandHandler, EventSink, Ids, RunLog, Service, WallClock};
+use crate::ports::{CommandHandler, EventSink, Ids, Service, WallClock};
 use crate::protocol::command::{NatsStatus, TasksStatus};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
     BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
     SupervisorSpec,
 };
-use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot};
+use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched};
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
@@ -75,6 +76,12 @@ pub struct Plan {
     pub tree: TreeSpec,
     /// Its handle, which the command endpoints hold already.
     pub handle: TreeHandle,
+    /// The keeper, as its users find it.
+    pub keeper: KeeperSlot,
+    /// The keeper before it has its place in the tree.
+    pub launched: Launched,
+    /// Children of this daemon that may claim runs of an earlier one.
+    pub wanted: Arc<BTreeSet<ChildName>>,
 }
 
 /// What the parts of the daemon share while it is built.
@@ -84,6 +91,7 @@ struct Builder<'a> {
     outside: Handle,
     slot: ConnectionSlot,
     keeper: KeeperSlot,
+    launched: Launched,
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
@@ -132,11 +140,16 @@ impl Plan {
         let (remotes, ends) = Remotes::new(options.stop.clone());
         let beats = NatsBeats::new(slot.clone(), outside.clone());
         let maker = maker.with_beats(Arc::new(beats)).with_remotes(remotes.clone());
+        // Now, so that the first starts know which runs there are. If anything fails after this,
+        // the keeper is left with its runs to the next daemon.
+        let launched = keeper.adopt(keeper_options(&config)?).await?;
+        let runs = AdoptingRuns::new(Arc::clone(&registry), keeper.clone());
+        let wanted = Arc::new(wanted(&config, &registry)?);
         let ports = TreePorts {
             sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
             clock: Arc::clone(&clock),
             jitter: Arc::new(SystemJitter),
-            runs: Arc::<Registry>::clone(&registry) as Arc<dyn RunLog>,
+            runs: Arc::new(runs),
             board: Arc::new(Board::default()),
             severities: Arc::new(settings::severities(&config)),
             measure_every: settings::measure_every(&config),
@@ -147,14 +160,15 @@ impl Plan {
             config,
             outside: outside.clone(),
             slot,
-            keeper,
+            keeper: keeper.clone(),
+            launched: launched.clone(),
             maker,
             identity,
             bound: Bound::default(),
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
-        Ok(Self { tree, handle })
+        Ok(Self { tree, handle, keeper, launched, wanted })
     }
 }
 
@@ -204,15 +218,18 @@ impl Builder<'_> {
                     &self.options.environment,
                 ))?;
                 // Tried now, for an error in its own words; done again at each start.
-                drop(server.prepare()?);
+                if server.orphan().is_none() {
+                    drop(server.prepare()?);
+                }
                 let service = EmbeddedService {
                     server: Arc::new(server),
                     keeper: self.keeper.clone(),
                     template: connect,
                     settings: sender,
                     agents_url: self.maker.nats_url().clone(),
+                    on_daemon_exit: settings::server_on_daemon_exit(&self.config),
                 };
-                parts.push(self.part("nats_server", service)?);
+                parts.push(self.part(services::SERVER, service)?);
             }
             NatsTarget::Servers(urls) => {
                 self.preflight(&connect).await?;
@@ -245,12 +262,8 @@ impl Builder<'_> {
     }
 
     fn keeper_service(&self) -> Result<KeeperService, DaemonError> {
-        let program = std::env::current_exe().map_err(|source| DaemonError::System {
-            what: "cannot find the program's own path",
-            source,
-        })?;
-        let state_dir = self.config.provost.state_dir.clone();
-        Ok(KeeperService::new(KeeperOptions::new(program, state_dir), self.keeper.clone()))
+        let service = KeeperService::new(keeper_options(&self.config)?, self.keeper.clone());
+        Ok(service.with(self.launched.clone()))
     }
 
     /// Agents and the supervisors that the configuration nests, then the agents that were spawned
@@ -415,6 +428,26 @@ impl Builder<'_> {
 fn tasks_at_first(config: &Config) -> TasksStatus {
     let state = if config.coordination.is_enabled() { "starting" } else { "off" };
     TasksStatus { state: state.to_owned(), ..TasksStatus::default() }
+}
+
+fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
+    let program = std::env::current_exe().map_err(|source| DaemonError::System {
+        what: "cannot find the program's own path",
+        source,
+    })?;
+    Ok(KeeperOptions::new(program, config.provost.state_dir.clone()))
+}
+
+/// Names whose runs of an earlier daemon are expected to be claimed: agents that are declared or were
+/// spawned, and the embedded server if one is used.
+fn wanted(config: &Config, registry: &Registry) -> Result<BTreeSet<ChildName>, DaemonError> {
+    let declared = config.agents_list.iter().map(|entry| entry.name.clone());
+    let spawned = registry.spawned_before().into_iter().map(|(name, _)| name);
+    let mut names: BTreeSet<ChildName> = declared.chain(spawned).collect();
+    if matches!(config.nats.target, NatsTarget::Embedded) {
+        names.insert(own(services::SERVER)?);
+    }
+    Ok(names)
 }
 
 /// A supervisor of the daemon's own, or of the configuration.

@@ -5,6 +5,7 @@ use crate::daemon::lock::LockError;
 use crate::daemon::registry::RegistryError;
 use crate::protocol::command::ErrorKind;
 use crate::protocol::exit::ChildExit;
+use crate::runtimes::keeper::KeeperError;
 use crate::transport::embedded::EmbeddedError;
 use crate::transport::failure::ConnectError;
 use crate::transport::outbox::OutboxError;
@@ -31,6 +32,9 @@ pub enum DaemonError {
     /// The embedded server cannot be had.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// The keeper cannot be had.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
     /// Another daemon has the prefix.
     #[error(transparent)]
     Presence(#[from] PresenceError),
@@ -76,6 +80,7 @@ impl DaemonError {
             | Self::Outbox(OutboxError::Setting { .. }) => ErrorKind::InvalidRequest,
             Self::Connect(_)
             | Self::Presence(PresenceError::Call(_) | PresenceError::Closed)
+            | Self::Keeper(_)
             | Self::Embedded(_) => ErrorKind::Unavailable,
             Self::State(LockError::Io { .. })
             | Self::Registry(_)

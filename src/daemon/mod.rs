@@ -6,6 +6,7 @@
 //!
 //! Not for decisions about children (`logic`), nor for what people see (`cli`).
 
+mod adoption;
 pub mod agents;
 pub mod beats;
 pub mod build;
@@ -39,6 +40,7 @@ use crate::daemon::error::DaemonError;
 use crate::daemon::lock::StateLock;
 use crate::protocol::event::Envelope;
 use crate::protocol::exit::ChildExit;
+use crate::runtimes::keeper::Owner;
 
 /// Longest time for an orderly shutdown. Each child has a deadline of its own; this one stands
 /// behind their sum.
@@ -111,7 +113,16 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let stop = options.stop.clone();
     let signals = watch_signals(outside.handle(), &stop)?;
     let plan = outside.block_on(Plan::make(&options, outside.handle()))?;
+    let (keeper, launched) = (plan.keeper.clone(), plan.launched.clone());
+    let reaping = adoption::reap_orphans(outside.handle(), keeper.clone())?;
+    let wanted = Arc::clone(&plan.wanted);
+    let is_wanted = move |owner: &Owner| wanted.contains(&owner.name);
+    let ending = adoption::end_unclaimed(outside.handle(), keeper, is_wanted);
     let ended = supervise(plan, options.ready, stop);
+    ending.abort();
+    // Only if the tree was stopped before the keeper had its place in it.
+    outside.block_on(launched.shut_down());
+    reaping.abort();
     signals.abort();
     outside.shutdown_timeout(Duration::from_secs(5));
     ended
@@ -166,7 +177,7 @@ async fn live(
     ready: Option<oneshot::Sender<()>>,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let Plan { tree, handle } = plan;
+    let Plan { tree, handle, .. } = plan;
     let starting = Tree::start_under(tree, handle);
     tokio::pin!(starting);
     let mut tree = tokio::select! {

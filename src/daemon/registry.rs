@@ -106,6 +106,12 @@ impl Registry {
         id
     }
 
+    /// The id of an agent, if it has one.
+    #[must_use]
+    pub fn known_id(&self, name: &ChildName) -> Option<AgentId> {
+        self.lock().known.get(name).and_then(|known| known.agent_id.clone())
+    }
+
     /// Remembers an agent that was spawned at run time, before it is started.
     pub fn spawned(&self, name: &ChildName, request: &SpawnRequest) {
         let request = Box::new(request.clone());

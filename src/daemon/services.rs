@@ -14,11 +14,18 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::agents::NatsUrl;
 use crate::ports::{AgentRuntime, BoxFuture, Ready, RunningAgent, Service, ServiceError};
 use crate::protocol::exit::StartError;
-use crate::protocol::id::Generation;
+use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::spec::OnDaemonExit;
 use crate::runtimes::in_process::ServiceRuntime;
-use crate::runtimes::keeper::{KeeperSlot, ProcessRun};
-use crate::transport::embedded::{EmbeddedServer, Prepared};
+use crate::runtimes::keeper::{KeeperSlot, Owner, ProcessRun};
+use crate::transport::embedded::{EmbeddedError, EmbeddedServer, Prepared};
 use crate::transport::settings::{Auth, ConnectSettings, ServerUrl};
+
+/// Name of the embedded server in the tree, and of its run.
+pub(crate) const SERVER: &str = "nats_server";
+
+/// Entry of the server's environment that tells its processes from all others.
+const SERVER_MARK: &str = "PROVOST_PART";
 
 /// Longest time from the start of the embedded server until it listens.
 const SERVER_READY_WITHIN: Duration = Duration::from_secs(20);
@@ -39,15 +46,14 @@ pub struct EmbeddedService {
     pub settings: watch::Sender<Option<ConnectSettings>>,
     /// Where agents that may use NATS find its address.
     pub agents_url: NatsUrl,
+    /// What becomes of it when the daemon is killed.
+    pub on_daemon_exit: OnDaemonExit,
 }
 
 impl EmbeddedService {
     async fn run_server(self, stop: CancellationToken, ready: Ready) -> Result<(), ServiceError> {
         let prepared = self.prepare().await?;
-        let run = ProcessRun {
-            cwd: prepared.cwd.clone(),
-            ..ProcessRun::new(prepared.argv.clone(), prepared.log_file.with_extension("out"))
-        };
+        let run = run(&prepared, self.on_daemon_exit)?;
         let mut process =
             self.keeper.start(run).await.map_err(|error| ServiceError::new(error.to_string()))?;
         let running = tokio::select! {
@@ -87,16 +93,59 @@ impl EmbeddedService {
         }
     }
 
-    /// Files are made off the runtime's threads: the disk may be slow.
+    /// Everything for a start; or for the server that an earlier daemon left, if it has the settings of
+    /// now. One that has others is ended.
     async fn prepare(&self) -> Result<Prepared, ServiceError> {
+        let name = server_name()?;
+        if self.keeper.found(&name).is_some()
+            && let Some(prepared) = self.on_disk(EmbeddedServer::resume).await?
+        {
+            return Ok(prepared);
+        }
+        self.keeper.end_unclaimed(|owner| owner.name != name).await;
+        if let Some(orphan) = self.server.orphan() {
+            // Nobody watches it, so nobody but us can end it.
+            tracing::info!(pid = orphan.pid(), "a nats-server without a keeper is ended");
+            orphan.end().await;
+        }
+        self.on_disk(EmbeddedServer::prepare).await
+    }
+
+    /// Files are made off the runtime's threads: the disk may be slow.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: fn(&EmbeddedServer) -> Result<T, EmbeddedError>,
+    ) -> Result<T, ServiceError> {
         let server = Arc::clone(&self.server);
-        let prepared = tokio::task::spawn_blocking(move || server.prepare());
-        match prepared.await {
-            Ok(Ok(prepared)) => Ok(prepared),
+        match tokio::task::spawn_blocking(move || work(&server)).await {
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(ServiceError::new(error.to_string())),
             Err(error) => Err(ServiceError::new(error.to_string())),
         }
     }
+}
+
+fn server_name() -> Result<ChildName, ServiceError> {
+    SERVER.parse().map_err(|error| ServiceError::new(format!("{SERVER}: {error}")))
+}
+
+/// The server's run.
+fn run(prepared: &Prepared, on_daemon_exit: OnDaemonExit) -> Result<ProcessRun, ServiceError> {
+    let owner = Owner {
+        name: server_name()?,
+        agent_id: None,
+        generation: Generation::default(),
+        settings: 0,
+    };
+    let mark = format!("{SERVER} {}", prepared.cwd.display());
+    Ok(ProcessRun {
+        cwd: prepared.cwd.clone(),
+        env: [(SERVER_MARK.to_owned(), mark)].into(),
+        marks: vec![SERVER_MARK.to_owned()],
+        owner: Some(owner),
+        on_daemon_exit,
+        ..ProcessRun::new(prepared.argv.clone(), prepared.log_file.with_extension("out"))
+    })
 }
 
 impl Service for EmbeddedService {

@@ -7,6 +7,7 @@ use crate::config::{self, Config, Environment, StreamSettings as Wanted};
 use crate::logic::severity::Topic;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
+use crate::protocol::spec::OnDaemonExit;
 use crate::protocol::task::TaskStrategy;
 use crate::transport::embedded::{BinarySearch, Durability, EmbeddedSettings};
 use crate::transport::outbox::{self, OutboxSettings, PublishMode};
@@ -95,6 +96,15 @@ pub fn embedded(config: &Config, environment: &Environment) -> EmbeddedSettings 
         BinarySearch { explicit, folders },
     );
     EmbeddedSettings { durability: durability(config.nats.durability), ..settings }
+}
+
+/// What becomes of the embedded server when the daemon is killed: it lives on with the agents, so that
+/// those that use it keep their connections; where all agents end with the daemon it does too.
+#[must_use]
+pub fn server_on_daemon_exit(config: &Config) -> OnDaemonExit {
+    let mut types = config.agent_types.values();
+    let adopts = types.any(|agent_type| agent_type.on_daemon_exit == OnDaemonExit::Adopt);
+    if adopts || config.agents.allow_undeclared { OnDaemonExit::Adopt } else { OnDaemonExit::Stop }
 }
 
 /// How soon the embedded server has messages on disk.

@@ -23,3 +23,4 @@ pub mod downstream;
 pub mod status;
 pub mod task;
 pub mod task_fact;
+pub mod task_record;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::ports::AgentChannel;
-use crate::protocol::id::{AgentId, ChildName};
+use crate::protocol::id::{AgentId, ChildName, Generation};
 use crate::protocol::spec::{AgentSpec, RuntimeKind};
 
 /// Channels of the agents that run now. Clones are the same place.
@@ -36,6 +36,8 @@ pub struct Offer {
     pub name: ChildName,
     /// How it runs.
     pub runtime: RuntimeKind,
+    /// Which run of the agent it is; an adopted one keeps its number.
+    pub generation: Generation,
     /// What it can do.
     pub capabilities: Vec<String>,
     /// Tasks that it takes at a time.
@@ -44,11 +46,14 @@ pub struct Offer {
     pub timeout: Duration,
 }
 
-impl From<&AgentSpec> for Offer {
-    fn from(spec: &AgentSpec) -> Self {
+impl Offer {
+    /// What a run of this agent takes.
+    #[must_use]
+    pub fn new(spec: &AgentSpec, generation: Generation) -> Self {
         Self {
             name: spec.name.clone(),
             runtime: spec.runtime,
+            generation,
             capabilities: spec.capabilities.clone(),
             slots: spec.slots.max(1),
             timeout: spec.timeout,
@@ -83,8 +88,12 @@ impl AgentChannels {
 
     /// Puts the channel of a run in. It leaves with the value that is returned.
     #[must_use = "the channel leaves with it"]
-    pub fn enter(&self, spec: &AgentSpec, channel: Arc<dyn AgentChannel>) -> Registration {
-        self.put(spec.agent_id.clone(), Offer::from(spec), channel)
+    pub fn enter(
+        &self,
+        (spec, generation): (&AgentSpec, Generation),
+        channel: Arc<dyn AgentChannel>,
+    ) -> Registration {
+        self.put(spec.agent_id.clone(), Offer::new(spec, generation), channel)
     }
 
     fn put(&self, agent: AgentId, offer: Offer, channel: Arc<dyn AgentChannel>) -> Registration {
@@ -161,6 +170,7 @@ mod tests {
         let offer = Offer {
             name: "a".parse().unwrap(),
             runtime: RuntimeKind::Stdio,
+            generation: Generation(1),
             capabilities: Vec::new(),
             slots: 1,
             timeout: Duration::from_secs(1),

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::Account;
-use crate::ports::{AgentRuntime, BoxFuture, RunningAgent};
+use crate::ports::{AgentRuntime, BoxFuture, RunFace, RunSpec, RunningAgent};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
 use crate::runtimes::keeper::{
-    Confines, Hold, IoMode, KeeperSlot, LogSettings, ProcessHandle, ProcessRun,
+    Confines, Hold, IoMode, KeeperSlot, LogSettings, Owner, ProcessHandle, ProcessRun,
 };
 use crate::runtimes::limits::{MARKS, account_of, confines, login};
 
@@ -134,9 +134,35 @@ impl ProcessSettings {
             umask: None,
             marks: MARKS.map(str::to_owned).to_vec(),
             confines: Confines { hold: self.hold, ..confines(&self.spec, generation, account) },
+            owner: Some(Owner {
+                name: self.spec.name.clone(),
+                agent_id: Some(self.spec.agent_id.clone()),
+                generation,
+                settings: self.fingerprint(),
+            }),
+            on_daemon_exit: self.spec.on_daemon_exit,
             io: self.io.clone(),
             generation: generation.0,
         }
+    }
+
+    /// Stands for what the program is begun with, as far as the configuration says it: equal ones
+    /// mean that a run need not be begun anew to have the present settings.
+    fn fingerprint(&self) -> u64 {
+        // FNV-1a: must be the same in every build, which the standard hasher does not promise.
+        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let AgentSpec { command, env, cwd, .. } = &self.spec;
+        let words = command.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+        let io = match self.io {
+            IoMode::File => "",
+            IoMode::Pipe => "pipe",
+            IoMode::Lines => "lines",
+            IoMode::Files { .. } => "files",
+        };
+        let bytes = words.flat_map(|word| word.bytes().chain([0])).chain(io.bytes());
+        let bytes = bytes.chain(cwd.as_os_str().as_encoded_bytes().iter().copied());
+        bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
     }
 }
 
@@ -171,10 +197,9 @@ impl AgentRuntime for ProcessRuntime {
         generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
         let Self { keeper, settings } = self.clone();
-        let stop_signal = settings.spec.stop.signal;
         Box::pin(async move {
             let process = keeper.start(settings.prepared(generation).await?).await?;
-            let running = RunningProcess::new(process, stop_signal);
+            let running = RunningProcess::new(process, &settings);
             Ok(Box::new(running) as Box<dyn RunningAgent>)
         })
     }
@@ -185,6 +210,7 @@ impl AgentRuntime for ProcessRuntime {
 pub(crate) struct RunningProcess {
     process: ProcessHandle,
     stop_signal: SignalName,
+    spec: RunSpec,
     request: Request,
     codes: ExitCodes,
 }
@@ -198,9 +224,12 @@ enum Request {
 }
 
 impl RunningProcess {
-    pub(crate) fn new(process: ProcessHandle, stop_signal: SignalName) -> Self {
+    pub(crate) fn new(process: ProcessHandle, settings: &ProcessSettings) -> Self {
+        let is_current = process.settings() == Some(settings.fingerprint());
+        let spec = if is_current { RunSpec::Current } else { RunSpec::Outdated };
+        let stop_signal = settings.spec.stop.signal;
         let (request, codes) = (Request::Nothing, ExitCodes::default());
-        Self { process, stop_signal, request, codes }
+        Self { process, stop_signal, spec, request, codes }
     }
 
     /// From now on an end counts as what was asked for, though no signal is sent.
@@ -214,6 +243,16 @@ impl RunningProcess {
 impl RunningAgent for RunningProcess {
     fn pid(&self) -> Option<u32> {
         Some(self.process.pid())
+    }
+
+    fn face(&self) -> RunFace {
+        RunFace {
+            pid: self.pid(),
+            origin: self.process.origin(),
+            containment: self.process.containment(),
+            spec: self.spec,
+            ..RunFace::default()
+        }
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ChildExit> {

@@ -56,12 +56,13 @@ impl AgentRuntime for StdioRuntime {
         let Self { keeper, settings, channels } = self.clone();
         Box::pin(async move {
             let process = keeper.start(settings.prepared(generation).await?).await?;
-            let spec = settings.spec;
             let stdio = process.stdio().clone();
+            let process = RunningProcess::new(process, &settings);
+            let spec = settings.spec;
             let channel = StdioChannel::new(spec.name.clone(), stdio.clone());
-            let registration = channels.enter(&spec, Arc::new(channel));
+            let registration = channels.enter((&spec, generation), Arc::new(channel));
             let running = RunningStdio {
-                process: RunningProcess::new(process, spec.stop.signal),
+                process,
                 stdio,
                 grace: spec.stop.grace,
                 signal_at: None,

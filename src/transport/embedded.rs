@@ -148,6 +148,42 @@ impl EmbeddedServer {
         })
     }
 
+    /// Everything about the server that an earlier daemon left running, if its configuration is the
+    /// one that it would get now; its files stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError`] when the store is taken or a path cannot be used.
+    pub fn resume(&self) -> Result<Option<Prepared>, EmbeddedError> {
+        if self.orphan().is_none() {
+            return Ok(None);
+        }
+        let folder = self.folder.clone();
+        let Some(credentials) = kept_credentials(&folder) else { return Ok(None) };
+        let config = folder.join("nats.conf");
+        let text = config_text(&self.settings, &folder, &credentials, None)?;
+        let running = fs::read_to_string(&config).unwrap_or_default();
+        // The port that it listens on stands in its own file.
+        let port = |line: &&str| !line.starts_with("port: ");
+        if !text.lines().filter(port).eq(running.lines().filter(port)) {
+            return Ok(None);
+        }
+        let program = find_binary(&self.settings.binary)?;
+        let program = program.to_string_lossy().into_owned();
+        let argv = vec![program, "-c".to_owned(), config.to_string_lossy().into_owned()];
+        let lock = Arc::new(lock(&folder, "lock")?);
+        Ok(Some(Prepared {
+            argv,
+            cwd: folder.clone(),
+            log_file: folder.join("server.log"),
+            lock,
+            ports: folder.join("ports"),
+            folder,
+            credentials,
+            settings: self.settings.clone(),
+        }))
+    }
+
     /// Takes the address file away: the server does not run any more.
     ///
     /// # Errors
@@ -203,16 +239,21 @@ fn clear_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The credentials of the last time, unless they are damaged.
+fn kept_credentials(folder: &Path) -> Option<Credentials> {
+    let plain = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let text = fs::read(folder.join("credentials.json")).ok()?;
+    let kept: Credentials = serde_json::from_slice(&text).ok()?;
+    (kept.user == USER && plain(&kept.password)).then_some(kept)
+}
+
 /// The credentials of the last time, or new ones; damaged ones are replaced, because the server
 /// is configured from them at every start.
 fn credentials(folder: &Path) -> Result<Credentials, EmbeddedError> {
-    let path = folder.join("credentials.json");
-    let plain = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let kept = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if let Some(kept) = kept.filter(|kept: &Credentials| kept.user == USER && plain(&kept.password))
-    {
+    if let Some(kept) = kept_credentials(folder) {
         return Ok(kept);
     }
+    let path = folder.join("credentials.json");
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| EmbeddedError::NoRandom { said: error.to_string() })?;

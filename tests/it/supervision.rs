@@ -292,6 +292,29 @@ async fn a_temporary_child_has_one_run_whatever_happens_to_its_supervisor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_adds_a_child_whose_end_was_not_told_yet_brings_what_it_runs() {
+    let job = || ChildSpec { restart: RestartType::Temporary, ..child("job", RestartPolicy::OTP) };
+    let slow = ChildSpec { shutdown: Shutdown::Timeout(seconds(5)), ..child("slow", policy()) };
+    let mut world = World::new()
+        .with(child("w1", policy()), vec![crash(1), Run::Obeys])
+        .with(job(), vec![Run::Obeys])
+        .with(slow, vec![Run::Ignores]);
+    let tree = world.start(supervisor("root", Strategy::OneForAll, None)).await.unwrap();
+    let handle = tree.handle();
+    tokio::time::sleep(seconds(2)).await;
+    // The group waits for the slow one; the job is stopped after it, and for good.
+    handle.start_child(&name("root"), world.node(job(), vec![Run::Obeys])).await.unwrap();
+    tokio::time::sleep(seconds(10)).await;
+    let stopped = ["ask slow", "kill slow", "end slow", "ask job", "end job"];
+    let log = world.log();
+    assert_eq!(log[..4], ["start w1", "start job", "start slow", "end w1"]);
+    assert_eq!(log[4..9], stopped);
+    assert_eq!(log[9..], ["start w1", "start slow", "start job"]);
+    assert_eq!(handle.board().get(&name("job")).unwrap().state, AgentState::Running);
+    assert!(tree.shutdown(seconds(60)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_that_overtakes_the_beginning_of_what_it_stops_is_not_lost() {
     let mut world = World::new();
     let patient =

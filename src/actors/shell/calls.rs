@@ -15,6 +15,8 @@ pub(in crate::actors::shell) struct Pending {
     about: Option<ChildName>,
     /// The child that the call would add.
     added: Option<Node>,
+    /// The same for a child that is there already: it may be gone when the call's turn comes.
+    spare: Option<Node>,
     /// The child that the call would forget.
     deleted: Option<ChildName>,
 }
@@ -29,7 +31,8 @@ impl Shell {
         reply: oneshot::Sender<Reply>,
     ) {
         let child = child_of(&request).cloned();
-        let mut pending = Pending { reply, about: child.clone(), added: None, deleted: None };
+        let about = child.clone();
+        let mut pending = Pending { reply, about, added: None, spare: None, deleted: None };
         match (&request, node) {
             (Call::StartChild(spec), Some(node)) => {
                 let waits = self.is_being_added(&spec.name);
@@ -42,7 +45,8 @@ impl Shell {
                 if let Some(machine) = &mut self.machine {
                     machine.raise_generation(&spec.name, used);
                 }
-                pending.added = (new || waits).then_some(node);
+                let place = if new || waits { &mut pending.added } else { &mut pending.spare };
+                *place = Some(node);
             }
             (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
             _ => {}
@@ -64,6 +68,19 @@ impl Shell {
     fn adding(&self, child: &ChildName) -> Option<&Node> {
         let added = self.calls.values().filter_map(|pending| pending.added.as_ref());
         added.into_iter().find(|node| node.spec.name == *child)
+    }
+
+    /// A child is started that has ended for good since a call asked to add it once more: now the
+    /// call adds it.
+    pub(in crate::actors::shell) fn adopt_spare(&mut self, child: &ChildName) {
+        let found = self.calls.values_mut().find_map(|pending| {
+            let node = pending.spare.take_if(|node| node.spec.name == *child)?;
+            pending.added = Some(node.clone());
+            Some(node)
+        });
+        if let Some(node) = found {
+            self.adopt(node);
+        }
     }
 
     /// Does what follows from an answer, and gives it back with whom to tell.

@@ -223,7 +223,7 @@ impl Shell {
 
     fn on_face(&mut self, name: &ChildName, face: RunFace) {
         if face.origin == RunOrigin::Adopted {
-            self.announcer.adopted(name);
+            self.announcer.adopted(name, face.spec);
         }
         if face.pid.is_some() || face.containment.is_some() || !face.limits.is_empty() {
             self.ports.board.update(name, |entry| {

@@ -18,6 +18,9 @@ use crate::protocol::spec::Shutdown;
 impl Shell {
     pub(in crate::actors::shell) fn start(&mut self, child: &ChildName, generation: Generation) {
         self.ports.runs.began(child, generation);
+        if !self.kids.contains_key(child) {
+            self.adopt_spare(child);
+        }
         let begun = match self.kids.get(child).map(|kid| &kid.body) {
             Some(Body::Worker(body)) => self.start_worker(child, generation, body),
             Some(Body::Supervisor(tree)) => {

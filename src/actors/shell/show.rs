@@ -214,7 +214,9 @@ impl Shell {
             self.ports.board.put(entry);
         }
         self.enter(name.clone(), body);
-        if let Some(agent) = agent.filter(|_| fresh) {
+        if fresh && self.ports.runs.is_to_be_adopted(&name) {
+            self.announcer.is_to_be_adopted(&name);
+        } else if let Some(agent) = agent.filter(|_| fresh) {
             let generation = self.ports.runs.last(&name);
             let about = about(&name, Some(&agent), generation);
             self.announcer.spawned(about, &agent, "spawned");

@@ -1,6 +1,6 @@
 //! `provost task audit`: holds the whole log of tasks against its rules.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -75,7 +75,8 @@ fn take(audit: &mut Audit, subject: &str, found: &Found) -> bool {
     }
     let Some(id) = subject.strip_prefix("coordination.results.") else { return true };
     let Some(seen) = ResultSeen::read(&found.payload) else { return false };
-    let event = seen.document["id"].as_str().and_then(|id| id.parse::<EventId>().ok());
+    let event =
+        seen.document.get("id").and_then(Value::as_str).and_then(|id| id.parse::<EventId>().ok());
     let (Some(event), Ok(id)) = (event, id.parse::<TaskId>()) else { return false };
     audit.result(found.sequence, &id, event, seen.data.state);
     true

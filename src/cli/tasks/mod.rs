@@ -179,11 +179,8 @@ impl Bench<'_> {
             return Err(unknown(id));
         }
         let mut last = 0;
-        for (sequence, record) in before {
-            last = sequence;
-            if let Some(exit) = self.watched(&record)? {
-                return Ok(exit);
-            }
+        if let Some(exit) = self.all_watched(before.into_iter(), &mut last)? {
+            return Ok(exit);
         }
         loop {
             tokio::select! {
@@ -204,11 +201,8 @@ impl Bench<'_> {
             let records = self.client.records(id).await?;
             let seen = last;
             let new = records.into_iter().filter(|(sequence, _)| seen < *sequence);
-            for (sequence, record) in new {
-                last = sequence;
-                if let Some(exit) = self.watched(&record)? {
-                    return Ok(exit);
-                }
+            if let Some(exit) = self.all_watched(new, &mut last)? {
+                return Ok(exit);
             }
             self.console.flush()?;
         }
@@ -223,8 +217,8 @@ impl Bench<'_> {
         let mut documents = Vec::new();
         for id in &arguments.tasks {
             let answer = self.client.cancel(id, &request, wait).await?;
-            if answer["ok"] == true {
-                let state = answer["state"].as_str().unwrap_or("cancelling");
+            if answer.get("ok") == Some(&Value::Bool(true)) {
+                let state = answer.get("state").and_then(Value::as_str).unwrap_or("cancelling");
                 page.text.push(format!("{id} {state}"));
                 exits.push(Exit::Done);
             } else {
@@ -275,6 +269,22 @@ impl Bench<'_> {
         page.document = Value::Array(documents);
         page.print(self.console, self.common.output)?;
         Ok(Exit::together(&exits))
+    }
+
+    /// Shows records that are new; gives the exit when one of them is the last.
+    fn all_watched(
+        &mut self,
+        records: impl Iterator<Item = (u64, TaskRecord)>,
+        last: &mut u64,
+    ) -> Result<Option<Exit>, Failure> {
+        for (sequence, record) in records {
+            *last = sequence;
+            let exit = self.watched(&record)?;
+            if exit.is_some() {
+                return Ok(exit);
+            }
+        }
+        Ok(None)
     }
 
     /// Shows a record that is new; gives the exit when it is the last.

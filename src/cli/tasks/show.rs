@@ -55,7 +55,7 @@ impl Bench<'_> {
                 row["attempt"].to_string().into(),
                 text(&row["agent_id"]).into(),
                 since.map_or_else(String::new, |since| age(Timestamp::now(), since)).into(),
-                text(&row["error"]["message"]).into(),
+                row.pointer("/error/message").map_or_else(String::new, text).into(),
             ]);
             page.items.push(Item { name: text(&row["task_id"]), value: row.clone() });
         }
@@ -87,7 +87,8 @@ impl Bench<'_> {
         let mut values = Vec::new();
         for (sequence, record) in &records {
             let mut value = value_of(record)?;
-            value["sequence"] = json!(sequence);
+            let fields = value.as_object_mut();
+            fields.map(|fields| fields.insert("sequence".to_owned(), json!(sequence)));
             values.push(value);
         }
         let last = records.last().map(|(_, record)| record);

@@ -21,7 +21,7 @@ use crate::protocol::agent::FromAgent;
 use crate::protocol::command::TasksStatus;
 use crate::protocol::id::AgentId;
 use crate::protocol::spec::RuntimeKind;
-use crate::runtimes::channels::Present;
+use crate::runtimes::channels::{Offer, Present};
 use crate::transport::tasks::cancels::{self, Asked};
 use crate::transport::tasks::feed::{self, Arrived, Fed};
 use crate::transport::tasks::journal::{Journal, Outcome};
@@ -52,7 +52,15 @@ const EARLIER: Duration = Duration::from_secs(60);
 pub(super) struct Heard {
     agent: AgentId,
     number: u64,
+    offer: Arc<Offer>,
     message: Option<FromAgent>,
+}
+
+/// Whether somebody still listens to the run before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ear {
+    There,
+    Gone,
 }
 
 /// Something that was stored.
@@ -185,10 +193,9 @@ impl Desk {
     /// Waits for what is being stored; what is not stored then is decided anew at the next start.
     async fn close(&mut self) {
         let storing = async {
-            while let Some(done) = self.writes.next().await {
-                if self.done(done).is_err() {
-                    break;
-                }
+            let mut ours = true;
+            while ours && let Some(done) = self.writes.next().await {
+                ours = self.done(done).is_ok();
             }
         };
         if timeout(CLOSE, storing).await.is_err() {
@@ -244,7 +251,7 @@ impl Desk {
     }
 
     fn on_heard(&mut self, heard: Heard) {
-        let Heard { agent, number, message } = heard;
+        let Heard { agent, number, offer, message } = heard;
         match message {
             Some(FromAgent::Event(event)) => self.on_news(&agent, event),
             Some(FromAgent::Beat(beat)) => {
@@ -254,11 +261,9 @@ impl Desk {
                 self.carry_out(steps);
             }
             None => {
-                let run =
-                    self.run_of(number, self.hands.get(&agent).map(|hand| hand.offer.runtime));
-                let gone = self.why_gone(&agent, number);
+                let run = self.run_of(number, &offer);
+                let (why, said) = self.why_gone(&agent, number);
                 self.hands.leave(&agent, number);
-                let (why, said) = gone;
                 let steps = self.ledger.agent_gone(self.moment(), &agent, Some(&run), (why, &said));
                 self.carry_out(steps);
             }
@@ -295,11 +300,22 @@ impl Desk {
                 continue;
             }
             // An older run of it still has an ear, which tells of its end after all that it said.
-            self.hands.enter(&agent, &present);
-            for (id, attempt, _) in self.ledger.held_by(&agent) {
-                self.hands.take(&agent, (&id, attempt));
-            }
+            let older = self.hands.enter(&agent, &present);
+            let here = self.run_of(present.number, &present.offer);
+            let ear = if older.is_some() { Ear::There } else { Ear::Gone };
+            self.look_at_tasks(&agent, &here, ear);
             self.ears.spawn(listen(agent, present, self.heard.0.clone()));
+        }
+    }
+
+    /// A run has begun: tasks of it take its slots, those of a run that nobody hears are given out.
+    fn look_at_tasks(&mut self, agent: &AgentId, here: &str, ear: Ear) {
+        for (id, attempt, run) in self.ledger.held_by(agent) {
+            if run.as_ref().is_none_or(|run| run == here) {
+                self.hands.take(agent, (&id, attempt));
+            } else if ear == Ear::Gone {
+                self.ended_unseen(agent, run.as_deref());
+            }
         }
     }
 
@@ -309,18 +325,28 @@ impl Desk {
         }
         let holders: Vec<AgentId> = self.ledger.holders().cloned().collect();
         for agent in holders {
-            let hand = self.hands.get(&agent).map(|hand| (hand.number, hand.offer.runtime));
-            let present = hand.map(|(number, runtime)| self.run_of(number, Some(runtime)));
-            for (id, attempt, run) in self.ledger.held_by(&agent) {
-                if run.is_none() || run == present {
-                    self.hands.take(&agent, (&id, attempt));
-                    continue;
-                }
-                let why = (Gone::Stopped, "it ended with an earlier life of the daemon");
-                let steps = self.ledger.agent_gone(self.moment(), &agent, run.as_deref(), why);
-                self.carry_out(steps);
+            let hand = self.hands.get(&agent);
+            match hand.map(|hand| self.run_of(hand.number, &hand.offer)) {
+                Some(here) => self.look_at_tasks(&agent, &here, Ear::Gone),
+                None => self.wait_for(&agent),
             }
         }
+    }
+
+    /// No run of an agent is there: one that outlives the daemon may not have been adopted yet.
+    fn wait_for(&mut self, agent: &AgentId) {
+        for (_, _, run) in self.ledger.held_by(agent) {
+            if run.as_deref().is_some_and(|run| !is_kept(run)) {
+                self.ended_unseen(agent, run.as_deref());
+            }
+        }
+    }
+
+    /// A run has ended while nobody listened.
+    fn ended_unseen(&mut self, agent: &AgentId, run: Option<&str>) {
+        let why = (Gone::Stopped, "its run ended while no daemon was there");
+        let steps = self.ledger.agent_gone(self.moment(), agent, run, why);
+        self.carry_out(steps);
     }
 
     fn on_tick(&mut self) {
@@ -351,11 +377,25 @@ impl Desk {
         });
     }
 
-    /// Names one run of an agent for all time.
-    pub(super) fn run_of(&self, number: u64, runtime: Option<RuntimeKind>) -> String {
-        let kind = if runtime == Some(RuntimeKind::Remote) { REMOTE } else { "" };
-        format!("{kind}{}.{number}", self.parts.instance)
+    /// Names one run of an agent for all time: one that ends with the daemon by this life of the
+    /// daemon, one that is adopted by its generation.
+    pub(super) fn run_of(&self, number: u64, offer: &Offer) -> String {
+        match offer.runtime {
+            RuntimeKind::Stdio => format!("{KEPT}{}", offer.generation),
+            RuntimeKind::Remote => format!("{REMOTE}{}.{number}", self.parts.instance),
+            RuntimeKind::Process | RuntimeKind::Exec | RuntimeKind::InProcess => {
+                format!("{}.{number}", self.parts.instance)
+            }
+        }
     }
+}
+
+/// Beginning of the name of a run that the next daemon adopts.
+const KEPT: &str = "kept.";
+
+/// Whether a run may be adopted by the next daemon.
+fn is_kept(run: &str) -> bool {
+    run.starts_with(KEPT)
 }
 
 /// Beginning of the name of a run that does not end with the daemon.
@@ -381,11 +421,11 @@ async fn sleep_until_some(at: Option<std::time::Instant>) {
 
 /// Hands on all that an agent says, and that its run is over.
 async fn listen(agent: AgentId, present: Present, to: mpsc::Sender<Heard>) {
-    let Present { channel, number, .. } = present;
+    let Present { channel, offer, number } = present;
     loop {
         let message = channel.receive().await;
         let over = message.is_none();
-        let heard = Heard { agent: agent.clone(), number, message };
+        let heard = Heard { agent: agent.clone(), number, offer: Arc::clone(&offer), message };
         if to.send(heard).await.is_err() || over {
             return;
         }

@@ -22,6 +22,10 @@ const GHOST_FOR: Duration = Duration::from_secs(60);
 /// One attempt, as an agent has it.
 type Attempt = (TaskId, u32);
 
+/// How an agent compares for one task, the least is best: has it failed the task, is it sick, its
+/// load, its turn.
+type Rank = (bool, bool, usize, u64);
+
 /// One running agent.
 #[derive(Debug)]
 pub struct Hand {
@@ -170,7 +174,7 @@ impl Hands {
         let able = self.hands.iter().filter(|(id, hand)| hand.can(id, needs));
         let mut candidates = 0_u64;
         let mut anybody = false;
-        let mut best: Option<((bool, bool, usize, u64), &AgentId, usize)> = None;
+        let mut best: Option<(Rank, &AgentId, usize)> = None;
         for (id, hand) in able {
             anybody = true;
             if hand.slots <= hand.held.len() || !takes_tasks(board, hand) {
@@ -180,7 +184,11 @@ impl Hands {
             let share = hand.held.len().saturating_mul(1_000) / hand.slots.max(1);
             let turn = match needs.strategy {
                 TaskStrategy::RoundRobin | TaskStrategy::WeightedRoundRobin => 0,
-                _ => share,
+                TaskStrategy::LeastLoaded
+                | TaskStrategy::PowerOfTwo
+                | TaskStrategy::Broadcast
+                | TaskStrategy::Sticky
+                | TaskStrategy::Direct => share,
             };
             let rank = (avoid.contains(id), is_sick(id), turn, hand.chosen);
             if best.as_ref().is_none_or(|(present, _, _)| rank < *present) {

@@ -92,16 +92,14 @@ impl Desk {
             let Some(hand) = self.hands.get(&pick.agent) else { return };
             let to = Assignment {
                 agent: pick.agent.clone(),
-                run: Some(self.run_of(hand.number, Some(hand.offer.runtime))),
+                run: Some(self.run_of(hand.number, &hand.offer)),
                 lease: hand.offer.timeout,
                 candidates: pick.candidates,
                 load: pick.load,
             };
             let steps = self.ledger.assign(moment, next.key, to);
-            for step in &steps {
-                if let Step::Write(_, record) = step {
-                    self.hands.take(&pick.agent, (&record.task_id, record.attempt));
-                }
+            if let Some(Step::Write(_, record)) = steps.first() {
+                self.hands.take(&pick.agent, (&record.task_id, record.attempt));
             }
             self.carry_out(steps);
         }
@@ -115,21 +113,24 @@ impl Desk {
                 Step::Write(key, record) => self.write(key, record),
                 Step::Dispatch(dispatch) => queue.extend(self.dispatch(&dispatch)),
                 Step::Cancel { id, agent, attempt, grace } => {
-                    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                    let order = ToAgent::Cancel { id: id.clone(), attempt, grace_ms };
-                    let sent = self.hands.get(&agent).map(|hand| hand.channel.send(&order));
-                    if let Some(Err(error)) = sent {
-                        tracing::debug!(task.id = %id, %agent, %error, "a cancel was not sent");
-                    }
+                    let grace_ms = millis(grace);
+                    self.order(&agent, &ToAgent::Cancel { id, attempt, grace_ms });
                 }
                 Step::Ended(key, record) => self.tell_end(key, record, Before::Never),
                 Step::Drop(key) => {
-                    if let Some(body) = self.bodies.remove(&key) {
-                        self.acknowledge(&body.acknowledge);
-                    }
+                    let body = self.bodies.remove(&key);
+                    body.iter().for_each(|body| self.acknowledge(&body.acknowledge));
                 }
                 Step::Tell(told, noted) => self.tell(told, *noted),
             }
+        }
+    }
+
+    /// Gives an order that may be lost.
+    fn order(&self, agent: &AgentId, order: &ToAgent) {
+        let sent = self.hands.get(agent).map(|hand| hand.channel.send(order));
+        if let Some(Err(error)) = sent {
+            tracing::debug!(%agent, %error, "an order was not sent");
         }
     }
 

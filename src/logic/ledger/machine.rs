@@ -10,7 +10,7 @@ use crate::logic::ledger::queue::Queue;
 use crate::logic::ledger::records::{Draft, millis, noted};
 use crate::logic::ledger::task::{Happened, Held, Phase, Task};
 use crate::logic::ledger::types::{
-    Accepted, Again, Assignment, Cancelling, Candidate, Counts, Foreign, INBOX_MAX, Moment, Needs,
+    Accepted, Again, Assignment, Cancelling, Candidate, Foreign, INBOX_MAX, Moment, Needs,
     Policies, Step, Submission, TaskKey, Told, fault,
 };
 use crate::protocol::decision::{Inputs, NextKind, Reason};
@@ -22,12 +22,12 @@ use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
 pub struct Ledger {
     pub(super) policies: Policies,
     pub(super) tasks: BTreeMap<TaskKey, Task>,
-    ids: BTreeMap<TaskId, TaskKey>,
+    pub(super) ids: BTreeMap<TaskId, TaskKey>,
     pub(super) by_agent: BTreeMap<AgentId, BTreeSet<TaskKey>>,
     pub(super) queue: Queue,
     pub(super) limits: Limits,
     pub(super) agents: Agents,
-    timers: BTreeSet<(Instant, TaskKey)>,
+    pub(super) timers: BTreeSet<(Instant, TaskKey)>,
 }
 
 impl Ledger {
@@ -209,11 +209,17 @@ impl Ledger {
             return out;
         }
         match record.state {
-            TaskState::Assigned => self.assigned(moment, key, sequence, &record, &mut out),
+            TaskState::Assigned => self.assigned(moment, (key, sequence), &record, &mut out),
             TaskState::Accepted => {
                 out.push(Step::Tell(Told::Requeued, Box::new(noted(&record))));
             }
-            _ => {}
+            TaskState::Working
+            | TaskState::InputRequired
+            | TaskState::Completed
+            | TaskState::Failed
+            | TaskState::Cancelled
+            | TaskState::Expired
+            | TaskState::Rejected => {}
         }
         self.settle(moment, key, &mut out);
         out
@@ -222,8 +228,7 @@ impl Ledger {
     fn assigned(
         &mut self,
         moment: Moment,
-        key: TaskKey,
-        sequence: u64,
+        (key, sequence): (TaskKey, u64),
         record: &TaskRecord,
         out: &mut Vec<Step>,
     ) {
@@ -313,62 +318,6 @@ impl Ledger {
         out
     }
 
-    /// When [`Self::on_deadline`] wants to be called, or [`Self::next`] may say something else.
-    #[must_use]
-    pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let own = self.timers.first().map(|(at, _)| *at);
-        if self.queue.len() == 0 {
-            return own;
-        }
-        let rates = self.limits.deadline(&self.policies, now);
-        own.into_iter().chain(rates).chain(self.agents.deadline(now)).min()
-    }
-
-    /// Whether an agent fails what others can do, and so shall get nothing now.
-    #[must_use]
-    pub fn is_sick(&self, agent: &AgentId, now: Instant) -> bool {
-        self.agents.is_sick(agent, now)
-    }
-
-    /// How many tasks stand where.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let held = self.by_agent.values().map(BTreeSet::len).sum();
-        let ending = |task: &&Task| matches!(task.phase, Phase::Over);
-        let ending = count(self.tasks.values().filter(ending).count());
-        let (ready, held) = (count(self.queue.len()), count(held));
-        let others = ready.saturating_add(held).saturating_add(ending);
-        Counts { ready, held, ending, delayed: count(self.tasks.len()).saturating_sub(others) }
-    }
-
-    /// Whether anything waits for an agent.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        0 < self.queue.len()
-    }
-
-    /// Tasks that an agent has, with the run that has them.
-    #[must_use]
-    pub fn held_by(&self, agent: &AgentId) -> Vec<(TaskId, u32, Option<String>)> {
-        let keys = self.by_agent.get(agent).into_iter().flatten();
-        let tasks = keys.filter_map(|key| self.tasks.get(key));
-        tasks
-            .filter_map(|task| Some((task.id.clone(), task.attempt, task.held()?.run.clone())))
-            .collect()
-    }
-
-    /// Agents that have tasks.
-    pub fn holders(&self) -> impl Iterator<Item = &AgentId> {
-        self.by_agent.keys()
-    }
-
-    /// The key of a task that has not ended.
-    #[must_use]
-    pub fn key_of(&self, id: &TaskId) -> Option<TaskKey> {
-        self.ids.get(id).copied()
-    }
-
     pub(super) fn happened(
         &mut self,
         moment: Moment,
@@ -448,13 +397,9 @@ impl Ledger {
             let until = moment.now.checked_add(Duration::from_millis(record.decision.next.in_ms));
             self.release(key);
             self.unqueue(key);
-            if let Some(task) = self.tasks.get_mut(&key) {
-                task.phase = if state.is_terminal() {
-                    Phase::Over
-                } else {
-                    Phase::Delayed { until: until.unwrap_or(moment.now) }
-                };
-            }
+            let waits = Phase::Delayed { until: until.unwrap_or(moment.now) };
+            let phase = if state.is_terminal() { Phase::Over } else { waits };
+            self.tasks.entry(key).and_modify(|task| task.phase = phase);
         }
         out.push(Step::Write(key, record));
         self.retime(key);

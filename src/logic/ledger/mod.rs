@@ -35,7 +35,10 @@ mod limits;
 mod queue;
 mod records;
 mod task;
+mod views;
 
+#[cfg(test)]
+mod bench;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{Bench, agent, done, failed};
-use super::*;
 use crate::logic::audit::{Audit, Quiet};
+use crate::logic::ledger::bench::{Bench, agent, done, failed};
+use crate::logic::ledger::types::Again;
+use crate::logic::ledger::{Counts, Gone, Policies};
 use crate::protocol::agent::TaskNews;
 use crate::protocol::task::{Priority, TaskState};
 
@@ -57,8 +58,8 @@ fn apply(bench: &mut Bench, act: &Act, count: &mut u64) {
             let Some(order) = bench.orders.iter().rev().nth(back).cloned() else { return };
             let news = match what {
                 0 => TaskNews::Working { message: None, progress: None },
-                1 => failed(true, None),
-                2 => failed(false, None),
+                1 => failed(Again::MayHelp, None),
+                2 => failed(Again::CannotHelp, None),
                 _ => done(),
             };
             bench.say(order.agent.as_str(), order.key.0, order.attempt, news);

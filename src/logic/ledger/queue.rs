@@ -69,6 +69,14 @@ pub(super) struct Queue {
     length: usize,
 }
 
+fn leave(level: &mut BTreeMap<Arc<str>, BTreeSet<Place>>, ticket: &Ticket) {
+    let Some(places) = level.get_mut(&ticket.submitter) else { return };
+    places.remove(&ticket.place);
+    if places.is_empty() {
+        level.remove(&ticket.submitter);
+    }
+}
+
 /// How two lanes' first tasks compare; the least comes first.
 type Rank = (u8, u8, u64, Place);
 
@@ -96,12 +104,7 @@ impl Queue {
             self.length = self.length.saturating_sub(1);
         }
         if let Some(level) = lane.levels.get_mut(&ticket.priority) {
-            if let Some(places) = level.get_mut(&ticket.submitter) {
-                places.remove(&ticket.place);
-                if places.is_empty() {
-                    level.remove(&ticket.submitter);
-                }
-            }
+            leave(level, ticket);
             if level.is_empty() {
                 lane.levels.remove(&ticket.priority);
             }

@@ -1,171 +1,20 @@
 //! The ledger, step by step.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::json;
 
-use super::*;
-use crate::protocol::agent::{Held, TaskError, TaskEvent, TaskNews};
+use crate::logic::ledger::bench::{Bench, agent, done, failed, working};
+use crate::logic::ledger::types::Again;
+use crate::logic::ledger::{
+    Accepted, Cancelling, Counts, Gone, Policies, REPEATS_MAX, Rate, Step, TaskKey, Told,
+    TypePolicy, Undelivered,
+};
+use crate::protocol::agent::{Held, TaskNews};
 use crate::protocol::decision::Reason;
-use crate::protocol::id::{AgentId, EventId, TaskId};
-use crate::protocol::task::{Priority, TaskRecord, TaskRequest, TaskState};
-
-/// A ledger with a log that stores everything at once, and a clock.
-#[derive(Clone, Debug)]
-pub(super) struct Bench {
-    pub(super) ledger: Ledger,
-    start: Instant,
-    ms: u64,
-    sequence: u64,
-    pub(super) log: Vec<(u64, TaskRecord)>,
-    pub(super) orders: Vec<Dispatch>,
-    pub(super) cancels: Vec<(TaskId, u32)>,
-    pub(super) ended: Vec<TaskRecord>,
-    pub(super) told: Vec<Told>,
-    /// Records that are being written, if they are to be held back.
-    pub(super) held_back: Option<Vec<(TaskKey, TaskRecord)>>,
-}
-
-pub(super) fn agent(name: &str) -> AgentId {
-    name.parse().unwrap()
-}
-
-impl Bench {
-    #[expect(clippy::disallowed_methods, reason = "only differences count")]
-    pub(super) fn new(policies: Policies) -> Self {
-        Self {
-            ledger: Ledger::new(policies),
-            start: Instant::now(),
-            ms: 0,
-            sequence: 0,
-            log: Vec::new(),
-            orders: Vec::new(),
-            cancels: Vec::new(),
-            ended: Vec::new(),
-            told: Vec::new(),
-            held_back: None,
-        }
-    }
-
-    pub(super) fn moment(&self) -> Moment {
-        let wall = Timestamp::UNIX_EPOCH + Duration::from_millis(self.ms);
-        Moment { now: self.start + Duration::from_millis(self.ms), wall, jitter: 1.0 }
-    }
-
-    pub(super) fn pass(&mut self, ms: u64) {
-        self.ms += ms;
-        let steps = self.ledger.on_deadline(self.moment());
-        self.carry_out(steps);
-    }
-
-    pub(super) fn carry_out(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            match step {
-                Step::Write(key, mut record) => {
-                    record.record = EventId::new(uuid::Uuid::from_u128(self.log.len() as u128 + 1));
-                    self.ledger.identify(key, &record);
-                    match &mut self.held_back {
-                        Some(held_back) => held_back.push((key, *record)),
-                        None => self.store(key, *record),
-                    }
-                }
-                Step::Dispatch(dispatch) => self.orders.push(dispatch),
-                Step::Cancel { id, attempt, .. } => self.cancels.push((id, attempt)),
-                Step::Ended(_, record) => self.ended.push(*record),
-                Step::Drop(_) => {}
-                Step::Tell(told, _) => self.told.push(told),
-            }
-        }
-    }
-
-    fn store(&mut self, key: TaskKey, record: TaskRecord) {
-        self.sequence += 1;
-        let last = self.log.iter().rfind(|(_, known)| known.task_id == record.task_id);
-        assert_eq!(record.previous, last.map_or(0, |(sequence, _)| *sequence), "{record:?}");
-        self.log.push((self.sequence, record));
-        let steps = self.ledger.written(self.moment(), key, self.sequence);
-        self.carry_out(steps);
-    }
-
-    /// Stores what was held back.
-    pub(super) fn flush(&mut self) {
-        for (key, record) in self.held_back.take().unwrap_or_default() {
-            self.store(key, record);
-        }
-    }
-
-    pub(super) fn submission(&self, number: u64, submitter: &str) -> Submission {
-        Submission {
-            key: TaskKey(number),
-            id: format!("t{number}").parse().unwrap(),
-            task_type: "x".parse().unwrap(),
-            submitter: Arc::from(submitter),
-            accepted_at: self.moment().wall,
-        }
-    }
-
-    pub(super) fn accept(&mut self, number: u64, change: impl FnOnce(&mut TaskRequest)) {
-        let mut request = TaskRequest::new(json!(1));
-        change(&mut request);
-        let submission = self.submission(number, "");
-        match self.ledger.accept(self.moment(), submission, &request, Duration::ZERO) {
-            Accepted::Taken(steps) => self.carry_out(steps),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Gives the next task to an agent; its number.
-    pub(super) fn give(&mut self, to: &str) -> Option<u64> {
-        let next = self.ledger.next(self.moment().now, &BTreeSet::new())?;
-        let to = Assignment {
-            agent: agent(to),
-            run: Some(format!("run-of-{to}")),
-            lease: Duration::from_secs(60),
-            candidates: 1,
-            load: 0,
-        };
-        let steps = self.ledger.assign(self.moment(), next.key, to);
-        self.carry_out(steps);
-        Some(next.key.0)
-    }
-
-    pub(super) fn say(&mut self, who: &str, number: u64, attempt: u32, state: TaskNews) {
-        let id = format!("t{number}").parse().unwrap();
-        let steps = self.ledger.news(self.moment(), &agent(who), TaskEvent { id, attempt, state });
-        self.carry_out(steps);
-    }
-
-    pub(super) fn gone(&mut self, who: &str, why: Gone) {
-        let run = format!("run-of-{who}");
-        let why = (why, "it is over");
-        let steps = self.ledger.agent_gone(self.moment(), &agent(who), Some(&run), why);
-        self.carry_out(steps);
-    }
-
-    fn states(&self) -> Vec<TaskState> {
-        self.log.iter().map(|(_, record)| record.state).collect()
-    }
-
-    fn last(&self) -> &TaskRecord {
-        &self.log.last().unwrap().1
-    }
-}
-
-pub(super) fn done() -> TaskNews {
-    TaskNews::Completed { result: json!({"ok": 1}), usage: None }
-}
-
-pub(super) fn failed(retry: bool, after_ms: Option<u64>) -> TaskNews {
-    let error = TaskError { code: "e".to_owned(), message: "m".to_owned(), retry, after_ms };
-    TaskNews::Failed { error }
-}
-
-fn working() -> TaskNews {
-    TaskNews::Working { message: None, progress: None }
-}
+use crate::protocol::id::EventId;
+use crate::protocol::task::{Priority, TaskRequest, TaskState};
 
 fn bench() -> Bench {
     Bench::new(Policies::default())
@@ -255,17 +104,17 @@ fn failures_pause_as_the_agent_or_the_backoff_says_and_end_in_a_dead_letter() {
     let mut bench = bench();
     bench.accept(1, |_| {});
     bench.give("a");
-    bench.say("a", 1, 1, failed(true, Some(30_000)));
+    bench.say("a", 1, 1, failed(Again::MayHelp, Some(30_000)));
     assert_eq!(bench.last().decision.next.in_ms, 30_000);
     bench.pass(29_999);
     assert_eq!(bench.give("a"), None);
     bench.pass(1);
     bench.give("a");
-    bench.say("a", 1, 2, failed(true, None));
+    bench.say("a", 1, 2, failed(Again::MayHelp, None));
     assert_eq!(bench.last().decision.next.in_ms, 2_000, "1 s, doubled once");
     bench.pass(2_000);
     bench.give("a");
-    bench.say("a", 1, 3, failed(true, None));
+    bench.say("a", 1, 3, failed(Again::MayHelp, None));
     assert_eq!(
         (bench.last().state, bench.last().decision.reason),
         (Failed, Reason::AttemptsExhausted)
@@ -273,7 +122,7 @@ fn failures_pause_as_the_agent_or_the_backoff_says_and_end_in_a_dead_letter() {
     assert!(bench.ended[0].state.is_dead());
     bench.accept(2, |_| {});
     bench.give("a");
-    bench.say("a", 2, 1, failed(false, None));
+    bench.say("a", 2, 1, failed(Again::CannotHelp, None));
     assert_eq!(bench.last().state, Failed, "another attempt cannot help");
 }
 
@@ -283,7 +132,7 @@ fn a_task_that_fails_on_three_agents_is_poison_however_many_attempts_it_may_have
     bench.accept(1, |request| request.max_attempts = Some(50));
     for (attempt, name) in (1..).zip(["a", "b", "c"]) {
         bench.give(name);
-        bench.say(name, 1, attempt, failed(true, Some(0)));
+        bench.say(name, 1, attempt, failed(Again::MayHelp, Some(0)));
     }
     assert_eq!((bench.last().state, bench.last().decision.reason), (Failed, Reason::PoisonTask));
     assert_eq!(bench.last().blamed.len(), 3);
@@ -304,7 +153,7 @@ fn an_agent_that_fails_three_tasks_while_others_succeed_is_sick() {
         }
         let number = if number == 3 { 4 } else { number };
         assert!(!is_sick(&bench));
-        bench.say("a", number, 1, failed(true, Some(60_000)));
+        bench.say("a", number, 1, failed(Again::MayHelp, Some(60_000)));
     }
     assert!(is_sick(&bench));
     assert_eq!(bench.told.last(), Some(&Told::AgentSick));
@@ -350,7 +199,7 @@ fn a_deadline_ends_a_task_wherever_it_is() {
     }
     bench.give("a");
     bench.give("b");
-    bench.say("b", 2, 1, failed(true, Some(50_000)));
+    bench.say("b", 2, 1, failed(Again::MayHelp, Some(50_000)));
     bench.pass(1_000);
     let ends: Vec<TaskState> = bench.ended.iter().map(|record| record.state).collect();
     assert_eq!(ends, [Expired; 3]);
@@ -390,7 +239,7 @@ fn a_cancelled_task_ends_at_once_or_after_the_grace_and_a_result_in_time_counts(
     }
     assert_eq!(bench.ended.last().unwrap().state, Cancelled, "nobody had the fourth");
     bench.say("a", 2, 1, done());
-    bench.say("a", 3, 1, failed(true, None));
+    bench.say("a", 3, 1, failed(Again::MayHelp, None));
     bench.pass(1_000);
     let ends: Vec<(&str, TaskState)> =
         bench.ended.iter().map(|record| (record.task_id.as_str(), record.state)).collect();
@@ -516,7 +365,7 @@ fn a_ledger_goes_on_from_the_last_records() {
     }
     bench.give("a");
     bench.give("a");
-    bench.say("a", 2, 1, failed(true, Some(5_000)));
+    bench.say("a", 2, 1, failed(Again::MayHelp, Some(5_000)));
     let last = |number: u64, bench: &Bench| {
         let id = format!("t{number}");
         bench.log.iter().rfind(|(_, record)| record.task_id.as_str() == id).cloned()

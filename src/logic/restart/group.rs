@@ -353,7 +353,7 @@ impl Supervisor {
                 | None => {}
             }
             if exit.is_clean() && child.spec.restart == RestartType::Transient {
-                return self.settle(place, Phase::Finished);
+                return self.forget_run(turn, place);
             }
         }
         self.tie(place, at);

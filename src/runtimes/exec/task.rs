@@ -23,7 +23,7 @@ use crate::logic::template;
 use crate::protocol::agent::{TaskError, TaskNews, TaskOrder, ToAgent};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::Generation;
-use crate::protocol::spec::{ExecInput, ExecOutput, ExecSpec};
+use crate::protocol::spec::{ExecInput, ExecOutput, ExecSpec, OnDaemonExit};
 use crate::runtimes::keeper::{IoMode, KeeperSlot, ProcessHandle};
 use crate::runtimes::process::ProcessSettings;
 use crate::runtimes::stdio::sleep_until_some;
@@ -142,6 +142,8 @@ impl TaskRunner {
             Err(fault) => return not_started(&fault),
         };
         run.command = command;
+        // Nobody could go on with the task: it ends with the daemon.
+        (run.owner, run.on_daemon_exit) = (None, OnDaemonExit::Stop);
         run.io = IoMode::Files { stdin: files.stdin.clone(), stdout: files.stdout.clone() };
         let marks = [task.id.to_string(), task.attempt.to_string()];
         run.env.extend(MARKS.map(str::to_owned).into_iter().zip(marks));

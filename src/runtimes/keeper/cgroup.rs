@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::protocol::exit::{ChildExit, ExitCodes};
-use crate::runtimes::keeper::wire::Confines;
+use crate::runtimes::keeper::wire::{Confines, RunId};
 
 /// Beginning of a home's name.
 pub(crate) const HOME_PREFIX: &str = "provost-";
@@ -26,7 +26,7 @@ pub(crate) const HOME_PREFIX: &str = "provost-";
 /// Controllers that are used where they are there.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
-/// Names tried for one run, should an earlier one's group still have processes.
+/// Names tried for one run, should one be taken: by what a run left whose number is forgotten.
 const NAMES_MAX: u32 = 16;
 
 /// Longest name of a run's group; the file system takes 255 bytes.
@@ -90,15 +90,14 @@ impl Home {
         self.controllers.iter().any(|there| there == controller)
     }
 
-    /// Makes the group of a run and sets its limits.
-    pub(super) fn group(&self, confines: &Confines) -> io::Result<Group> {
-        let name = file_name(&confines.name);
+    /// Makes the group of a run and sets its limits. No two runs have the same: the end of the one
+    /// would kill the other.
+    pub(super) fn group(&self, confines: &Confines, run: RunId) -> io::Result<Group> {
+        let name = format!("{}-{}", file_name(&confines.name), run.0);
         let mut made = Err(io::Error::from(io::ErrorKind::AlreadyExists));
         for number in 0..NAMES_MAX {
             let tail = if number == 0 { String::new() } else { format!("-{number}") };
             let path = self.path.join(format!("{name}{tail}"));
-            // What an earlier run left empty counts as not there.
-            fs::remove_dir(&path).ok();
             made = fs::create_dir(&path).map(|()| path);
             if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
                 break;
@@ -146,6 +145,16 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The group that an earlier keeper made for a run, if it is still there.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        path.is_dir().then(|| Self { path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The folder, for a process that is to be born into it.
     pub(super) fn folder(&self) -> io::Result<Folder> {
         File::open(&self.path).map(Folder)
@@ -329,6 +338,17 @@ mod tests {
         home.limit(group, &confines).unwrap();
         let written = files.map(|file| fs::read_to_string(group.join(file)).unwrap());
         assert_eq!(written, ["1048576", "1", "7", ""]);
+    }
+
+    #[test]
+    fn no_two_runs_share_a_group_even_when_all_of_the_first_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home { path: dir.path().join("home"), controllers: Vec::new() };
+        fs::create_dir(&home.path).unwrap();
+        let group = |run: u64| home.group(&Confines::default(), RunId(run)).unwrap();
+        let (first, second, again) = (group(1), group(2), group(1));
+        let paths = [first.path(), second.path(), again.path()];
+        assert_eq!(paths.map(|path| path.file_name().unwrap()), ["run-1", "run-2", "run-1-1"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Launches a keeper and holds on to it.
+//! Finds the keeper that an earlier daemon left, or launches one, and holds on to it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,9 +17,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::protocol::exit::StartError;
 use crate::runtimes::keeper::SUBCOMMAND;
+use crate::runtimes::keeper::desk::Desk;
+use crate::runtimes::keeper::dial::{self, Living};
 use crate::runtimes::keeper::handle::{self, ProcessHandle, ProcessRun};
-use crate::runtimes::keeper::link::{self, END_MAX, Greeting, Link};
-use crate::runtimes::keeper::wire::VERSION;
+use crate::runtimes::keeper::link::{self, END_MAX, Greeting, Link, Process};
+use crate::runtimes::keeper::wire::{VERSION, VERSION_MIN};
 
 /// Size from which the keeper's own log is begun anew.
 const OWN_LOG_BYTES_MAX: u64 = 1024 * 1024;
@@ -32,7 +34,8 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 pub struct KeeperOptions {
     /// The provost binary.
     pub program: PathBuf,
-    /// Folder of `keeper.lock` and `keeper.log`; made if missing. One keeper per folder.
+    /// Folder of the keeper's files (`keeper.lock`, `.sock`, `.jsonl`, `.log`); made if missing. One
+    /// keeper per folder.
     pub state_dir: PathBuf,
     /// Longest wait for an earlier keeper of the same folder to end its runs.
     pub lock_wait: Duration,
@@ -76,13 +79,28 @@ pub enum KeeperError {
         /// Its words.
         message: String,
     },
-    /// The program is of another version.
+    /// A keeper of a version that has nothing in common with this one.
     #[error(
-        "keeper speaks version {theirs}, {VERSION} is needed; restart provost after an upgrade"
+        "keeper {pid} speaks version {theirs}, this program {VERSION_MIN} to {VERSION}: start the provost that \
+         began it, or end it and all agents with `kill {pid}`"
     )]
     Version {
-        /// Its version.
+        /// Its process.
+        pid: u32,
+        /// Its newest version.
         theirs: u32,
+    },
+    /// Somebody else listens where the keeper should.
+    #[error(
+        "{path:?} belongs to a process of user {user}, not of {own}; check who may write there"
+    )]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Whose process listens.
+        user: u32,
+        /// Who we are.
+        own: u32,
     },
     /// The keeper said nothing.
     #[error("keeper did not answer within {waited_ms} ms; see keeper.log in the state directory")]
@@ -100,7 +118,8 @@ pub struct Keeper {
 
 /// The life of a keeper. Dropping it ends the keeper and all runs: each is sent its stop signal
 /// and killed after its grace, at most 5 s; a keeper that does not end is killed after 12 s. That
-/// goes on without the dropper; [`KeeperLife::shut_down`] waits for it.
+/// goes on without the dropper; [`KeeperLife::shut_down`] waits for it. A keeper that is lost leaves
+/// the runs that can be without it to the next.
 #[derive(Debug)]
 pub struct KeeperLife {
     link: Arc<Link>,
@@ -108,33 +127,66 @@ pub struct KeeperLife {
 }
 
 impl Keeper {
-    /// Starts a keeper process and waits until it holds the lock of the state folder.
+    /// Takes over the keeper that lives in the state folder, or starts one and waits until it holds
+    /// the lock. Runs of an earlier daemon are ended unless `adopt` of a [`KeeperSlot`] is used.
+    ///
+    /// [`KeeperSlot`]: crate::runtimes::keeper::KeeperSlot
     ///
     /// # Errors
     ///
-    /// [`KeeperError`]; no keeper is left then.
+    /// [`KeeperError`]; a keeper that was started ends then.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the keeper.
     pub async fn launch(options: KeeperOptions) -> Result<(Self, KeeperLife), KeeperError> {
+        Self::launch_for(&Arc::default(), options).await
+    }
+
+    /// As [`Self::launch`], for the runs of this desk.
+    pub(super) async fn launch_for(
+        desk: &Arc<Desk>,
+        options: KeeperOptions,
+    ) -> Result<(Self, KeeperLife), KeeperError> {
+        let folder = absolute(&options.state_dir)?;
+        if let Some(living) = dial::dial(&folder)? {
+            let (greeting, greeted) = oneshot::channel();
+            let link = take_over(living, desk, greeting)?;
+            match Self::greet(link, greeted, GREETING_MAX).await {
+                // It was about to end; the next one waits for it.
+                Err(KeeperError::Refused { .. }) => {}
+                other => return other,
+            }
+        }
         let (greeting, greeted) = oneshot::channel();
-        let link = spawn(&options, greeting)?;
+        let link = spawn(&options, desk, greeting)?;
+        Self::greet(link, greeted, options.lock_wait + GREETING_MAX).await
+    }
+
+    async fn greet(
+        link: Arc<Link>,
+        greeted: oneshot::Receiver<Greeting>,
+        limit: Duration,
+    ) -> Result<(Self, KeeperLife), KeeperError> {
         // From here on the drop of `life` ends the keeper.
         let life = KeeperLife { end: link.end.subscribe(), link: Arc::clone(&link) };
-        let limit = options.lock_wait + GREETING_MAX;
-        match tokio::time::timeout(limit, greeted).await {
-            Ok(Ok(Greeting::Ready)) => Ok((Self { link }, life)),
-            Ok(Ok(Greeting::Refused(message))) => Err(KeeperError::Refused { message }),
-            Ok(Ok(Greeting::OtherVersion(theirs))) => Err(KeeperError::Version { theirs }),
-            Ok(Err(_closed)) => {
-                Err(KeeperError::Refused { message: "it ended without a word".to_owned() })
+        let error = match tokio::time::timeout(limit, greeted).await {
+            Ok(Ok(Greeting::Ready)) => return Ok((Self { link }, life)),
+            Ok(Ok(Greeting::Refused(message))) => KeeperError::Refused { message },
+            Ok(Ok(Greeting::OtherVersion(theirs))) => {
+                KeeperError::Version { pid: link.pid, theirs }
+            }
+            Ok(Ok(Greeting::Nobody) | Err(_)) => {
+                KeeperError::Refused { message: "it ended without a word".to_owned() }
             }
             Err(_elapsed) => {
                 let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                Err(KeeperError::Silent { waited_ms })
+                KeeperError::Silent { waited_ms }
             }
-        }
+        };
+        // It may have runs that it is not ours to end.
+        life.leave();
+        Err(error)
     }
 
     /// Begins a run; ready once the program executes.
@@ -151,14 +203,19 @@ impl Keeper {
         &self,
         run: ProcessRun,
     ) -> impl Future<Output = Result<ProcessHandle, StartError>> + Send + use<> {
-        handle::start(Arc::clone(&self.link), run)
+        handle::start(Arc::clone(self.link.desk()), run)
     }
 
     /// Bytes of output that this keeper's log rotation has dropped: written beyond the bound
     /// faster than it is looked at, or not to be copied because the disk was full.
     #[must_use]
     pub fn log_bytes_dropped(&self) -> u64 {
-        self.link.dropped_bytes.load(Ordering::Relaxed)
+        self.link.desk().dropped_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes commands, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.link.is_up()
     }
 
     /// Process id of the keeper.
@@ -182,6 +239,12 @@ impl KeeperLife {
         }
     }
 
+    /// Leaves the keeper and its runs to the next daemon. Without one, runs that are to end with the
+    /// daemon are ended, and the keeper ends when none lives any more.
+    pub fn leave(self) {
+        self.link.leave();
+    }
+
     /// Ends the keeper and all its runs, and waits until they are gone.
     pub async fn shut_down(mut self) {
         self.link.close();
@@ -196,46 +259,63 @@ impl Drop for KeeperLife {
     }
 }
 
+fn absolute(state_dir: &Path) -> Result<PathBuf, KeeperError> {
+    std::path::absolute(state_dir)
+        .map_err(|source| KeeperError::StateDir { path: state_dir.to_owned(), source })
+}
+
+/// Serves a keeper that an earlier daemon began.
+fn take_over(
+    living: Living,
+    desk: &Arc<Desk>,
+    greeting: oneshot::Sender<Greeting>,
+) -> Result<Arc<Link>, KeeperError> {
+    let Living { socket, pid, pidfd } = living;
+    let link = Link::new((pid, pidfd), Arc::clone(desk), greeting);
+    serve(&link, socket, Process::Found)?;
+    Ok(link)
+}
+
 /// Spawns the process and the two threads that serve it.
 fn spawn(
     options: &KeeperOptions,
+    desk: &Arc<Desk>,
     greeting: oneshot::Sender<Greeting>,
 ) -> Result<Arc<Link>, KeeperError> {
     let log = open_own_log(&options.state_dir)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let ours_again = ours.try_clone()?;
     let mut keeper = spawn_process(options, theirs, log)?;
-    // From here on the drop of our sockets ends the keeper.
-    let served = serve(&mut keeper, greeting);
-    let link = match served {
-        Ok(link) => link,
-        Err(error) => {
+    // From here on the drop of our socket ends the keeper.
+    let pid = Pid::from_child(&keeper);
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let link = Link::new((keeper.id(), pidfd), Arc::clone(desk), greeting);
+            serve(&link, ours, Process::Child(keeper))?;
+            Ok(link)
+        }
+        Err(errno) => {
             // It has no runs yet, and is reaped here.
             keeper.kill().and_then(|()| keeper.wait()).ok();
-            return Err(error);
+            Err(io::Error::from(errno).into())
         }
-    };
-    let (reader, writer) = (Arc::clone(&link), Arc::clone(&link));
-    thread::Builder::new()
-        .name("keeper-read".to_owned())
-        .spawn(move || link::read_loop(&reader, ours, keeper))?;
-    let writing = thread::Builder::new()
-        .name("keeper-write".to_owned())
-        .spawn(move || link::write_loop(&writer, ours_again));
-    if let Err(error) = writing {
-        link.kill();
-        return Err(error.into());
     }
-    Ok(link)
 }
 
-fn serve(
-    keeper: &mut Child,
-    greeting: oneshot::Sender<Greeting>,
-) -> Result<Arc<Link>, KeeperError> {
-    let pid = Pid::from_child(keeper);
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-    Ok(Link::new(keeper.id(), pidfd, greeting))
+/// Begins the two threads.
+fn serve(link: &Arc<Link>, socket: UnixStream, process: Process) -> Result<(), KeeperError> {
+    let socket_again = socket.try_clone()?;
+    let (reader, writer) = (Arc::clone(link), Arc::clone(link));
+    thread::Builder::new()
+        .name("keeper-read".to_owned())
+        .spawn(move || link::read_loop(&reader, socket, process))?;
+    let writing = thread::Builder::new()
+        .name("keeper-write".to_owned())
+        .spawn(move || link::write_loop(&writer, socket_again));
+    if let Err(error) = writing {
+        link.leave();
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 /// Starts the program with the socket as its standard input: nothing runs between fork and exec,
@@ -245,13 +325,12 @@ fn spawn_process(
     socket: UnixStream,
     log: File,
 ) -> Result<Child, KeeperError> {
-    let state_dir = std::path::absolute(&options.state_dir)
-        .map_err(|source| KeeperError::StateDir { path: options.state_dir.clone(), source })?;
+    let state_dir = absolute(&options.state_dir)?;
     #[expect(clippy::disallowed_methods, reason = "the keeper is what starts every other child")]
     let mut command = Command::new(&options.program);
     command
         .arg(SUBCOMMAND)
-        .arg(state_dir.join("keeper.lock"))
+        .arg(state_dir)
         .arg(options.lock_wait.as_millis().to_string())
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(socket)))

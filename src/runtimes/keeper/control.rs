@@ -28,6 +28,11 @@ impl Control {
         Self { socket: Some(socket), decoder: Decoder::default(), out: Vec::new() }
     }
 
+    /// Nobody, who takes everything.
+    pub(super) fn nobody() -> Self {
+        Self { socket: None, decoder: Decoder::default(), out: Vec::new() }
+    }
+
     /// Queues an answer and sends what can be sent at once.
     pub(super) fn send(&mut self, message: &FromKeeper) {
         if self.socket.is_none() {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::ports::ChannelError;
-use crate::runtimes::keeper::link::Link;
+use crate::runtimes::keeper::desk::Desk;
 use crate::runtimes::keeper::pipes::STDIN_BYTES_MAX;
 use crate::runtimes::keeper::wire::{RunId, ToKeeper};
 
@@ -116,7 +116,7 @@ pub struct Stdio {
 
 #[derive(Debug)]
 struct Shared {
-    link: Arc<Link>,
+    desk: Arc<Desk>,
     run: RunId,
     inbox: Arc<Inbox>,
 }
@@ -124,7 +124,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Nobody is left who could take them.
-        self.link.command(&ToKeeper::Took { run: self.run, up_to: u64::MAX });
+        self.desk.tell(&ToKeeper::Took { run: self.run, up_to: u64::MAX });
     }
 }
 
@@ -138,8 +138,8 @@ enum Taken {
 }
 
 impl Stdio {
-    pub(super) fn new(link: Arc<Link>, run: RunId, inbox: Arc<Inbox>) -> Self {
-        Self { shared: Arc::new(Shared { link, run, inbox }) }
+    pub(super) fn new(desk: Arc<Desk>, run: RunId, inbox: Arc<Inbox>) -> Self {
+        Self { shared: Arc::new(Shared { desk, run, inbox }) }
     }
 
     /// Writes text to standard input; returns at once.
@@ -149,7 +149,7 @@ impl Stdio {
     /// [`ChannelError::Full`] while the run does not read; [`ChannelError::Closed`] when it is over
     /// or has closed its standard input.
     pub fn write(&self, text: String) -> Result<(), ChannelError> {
-        let Shared { link, run, inbox } = self.shared.as_ref();
+        let Shared { desk, run, inbox } = self.shared.as_ref();
         let mut state = inbox.lock();
         if state.life != Life::Open {
             return Err(ChannelError::Closed);
@@ -161,18 +161,18 @@ impl Stdio {
         }
         state.writing = after;
         // With the lock held, so that texts arrive in the order in which they were admitted.
-        link.command(&ToKeeper::Write { run: *run, text });
+        desk.tell(&ToKeeper::Write { run: *run, text });
         drop(state);
         Ok(())
     }
 
     /// Closes standard input once everything written before has left; returns at once.
     pub fn close(&self) {
-        let Shared { link, run, inbox } = self.shared.as_ref();
+        let Shared { desk, run, inbox } = self.shared.as_ref();
         let mut state = inbox.lock();
         if state.life == Life::Open {
             state.life = Life::Deaf;
-            link.command(&ToKeeper::CloseStdin { run: *run });
+            desk.tell(&ToKeeper::CloseStdin { run: *run });
         }
     }
 
@@ -194,11 +194,11 @@ impl Stdio {
     }
 
     fn take(&self) -> Taken {
-        let Shared { link, run, inbox } = self.shared.as_ref();
+        let Shared { desk, run, inbox } = self.shared.as_ref();
         let mut state = inbox.lock();
         if let Some((number, line)) = state.lines.pop_front() {
             drop(state);
-            link.command(&ToKeeper::Took { run: *run, up_to: number });
+            desk.tell(&ToKeeper::Took { run: *run, up_to: number });
             return Taken::Line(line);
         }
         let life = state.life;

@@ -1,16 +1,16 @@
-//! The daemon's end of the control socket: shared state, and the two threads that serve it.
+//! The daemon's end of the control socket to one keeper: a queue, and the two threads that serve it.
 //!
 //! Threads, not tasks: they must finish their work (kill what a dead keeper left, reap it, tell
 //! all who wait) even while the async runtime shuts down, they sleep in the kernel all the time,
 //! and there are two per keeper, not per run. Callers only ever put something into a queue.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,10 +18,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 
-use crate::protocol::exit::{ChildExit, StartError};
+use crate::runtimes::keeper::desk::{Begun, Desk, OrderError, Survivors};
 use crate::runtimes::keeper::inbox::Inbox;
-use crate::runtimes::keeper::loss::{self, Leftover};
-use crate::runtimes::keeper::wire::{Decoder, FromKeeper, RunId, ToKeeper, VERSION, encode};
+use crate::runtimes::keeper::wire::{
+    Decoder, FromKeeper, Record, RunEnd, RunId, ToKeeper, encode, negotiate,
+};
 
 /// Starts that wait to be sent, at most; more are refused. Other commands are few: each run is
 /// killed once, and signals are left out beyond this number.
@@ -31,16 +32,12 @@ const QUEUE_MAX: usize = 1024;
 /// gone, 2 s for strays, and some more.
 pub(super) const END_MAX: Duration = Duration::from_secs(12);
 
+/// Longest wait for the end of a keeper whose connection broke.
+const LOSS_MAX: Duration = Duration::from_secs(1);
+
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 const READ_BYTES: usize = 64 * 1024;
-
-/// How a run began, as the keeper tells it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
-    pub(super) pid: u32,
-    pub(super) start_time: u64,
-}
 
 /// What became of the greeting.
 #[derive(Debug)]
@@ -48,33 +45,16 @@ pub(super) enum Greeting {
     Ready,
     Refused(String),
     OtherVersion(u32),
-}
-
-/// One run as the daemon knows it.
-#[derive(Debug)]
-struct Entry {
-    begun: Option<Begun>,
-    marks: Vec<String>,
-    started: Option<oneshot::Sender<Result<Begun, StartError>>>,
-    exited: Option<oneshot::Sender<ChildExit>>,
-    inbox: Arc<Inbox>,
-}
-
-/// What a caller waits on.
-#[derive(Debug)]
-pub(super) struct Waits {
-    pub(super) run: RunId,
-    pub(super) started: oneshot::Receiver<Result<Begun, StartError>>,
-    pub(super) exited: oneshot::Receiver<ChildExit>,
-    pub(super) inbox: Arc<Inbox>,
+    /// The connection ended without a word.
+    Nobody,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Vec<u8>>,
-    runs: BTreeMap<RunId, Entry>,
-    last_run: u64,
     greeting: Option<oneshot::Sender<Greeting>>,
+    /// Parts of the inventory that have come.
+    inventory: Vec<Record>,
     life: Life,
 }
 
@@ -85,6 +65,8 @@ enum Life {
     Up,
     /// Told to end, or about to be; no more starts.
     Closing,
+    /// Left alone: it goes on without this daemon.
+    Left,
     /// Reaped, and what it left is gone.
     Ended,
 }
@@ -102,62 +84,54 @@ impl State {
 pub(super) struct Link {
     pub(super) pid: u32,
     pidfd: OwnedFd,
+    desk: Arc<Desk>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Bytes of output that rotation dropped so far.
-    pub(super) dropped_bytes: AtomicU64,
     /// How the keeper ended, once it has.
     pub(super) end: watch::Sender<Option<String>>,
 }
 
 impl Link {
-    /// Takes a keeper that was just spawned.
-    pub(super) fn new(pid: u32, pidfd: OwnedFd, greeting: oneshot::Sender<Greeting>) -> Arc<Self> {
+    /// A keeper that was just spawned or found.
+    pub(super) fn new(
+        (pid, pidfd): (u32, OwnedFd),
+        desk: Arc<Desk>,
+        greeting: oneshot::Sender<Greeting>,
+    ) -> Arc<Self> {
         let state = State { greeting: Some(greeting), ..State::default() };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        let dropped_bytes = AtomicU64::new(0);
         let end = watch::Sender::new(None);
-        Arc::new(Self { pid, pidfd, state, changed, dropped_bytes, end })
+        Arc::new(Self { pid, pidfd, desk, state, changed, end })
     }
 
-    /// Queues a start. `build` makes the message for the number that the run gets.
-    pub(super) fn begin(
-        &self,
-        program: &str,
-        marks: Vec<String>,
-        build: impl FnOnce(RunId) -> ToKeeper,
-    ) -> Result<Waits, StartError> {
+    /// The runs that this keeper has, and those of its predecessors.
+    pub(super) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Queues a command that may be refused.
+    pub(super) fn order(&self, command: &ToKeeper) -> Result<(), OrderError> {
         let mut state = self.lock();
         if state.life != Life::Up {
-            let message = "the keeper is ending".to_owned();
-            return Err(StartError::Refused { message });
+            return Err(OrderError::Refused("the keeper is ending".to_owned()));
         }
         if state.queue.len() >= QUEUE_MAX {
             let message = format!("{QUEUE_MAX} commands wait for the keeper already");
-            return Err(StartError::Refused { message });
+            return Err(OrderError::Refused(message));
         }
-        state.last_run += 1;
-        let run = RunId(state.last_run);
-        let framed = encode(&build(run)).map_err(|error| StartError::System {
-            program: program.to_owned(),
-            message: error.to_string(),
-        })?;
-        let (started, started_receiver) = oneshot::channel();
-        let (exited, exited_receiver) = oneshot::channel();
-        let (started, exited) = (Some(started), Some(exited));
-        let inbox = Arc::new(Inbox::default());
-        let entry = Entry { begun: None, marks, started, exited, inbox: Arc::clone(&inbox) };
-        state.runs.insert(run, entry);
+        let framed = encode(command).map_err(OrderError::Wire)?;
         state.queue.push_back(framed);
         self.changed.notify_all();
-        Ok(Waits { run, started: started_receiver, exited: exited_receiver, inbox })
+        Ok(())
     }
 
-    /// Queues a command about a run. What must not be left out is bounded by whoever sends it.
-    pub(super) fn command(&self, command: &ToKeeper) {
+    /// Queues a command about a run. What must not be left out is bounded by whoever sends it: kills
+    /// and acknowledgements come once for each run.
+    pub(super) fn tell(&self, command: &ToKeeper) {
         let mut state = self.lock();
-        let may_be_left_out = matches!(command, ToKeeper::Signal { .. });
-        if state.life == Life::Ended || (may_be_left_out && state.queue.len() >= QUEUE_MAX) {
+        let may_wait = matches!(command, ToKeeper::Signal { .. });
+        let is_over = matches!(state.life, Life::Ended | Life::Left);
+        if is_over || (may_wait && state.queue.len() >= QUEUE_MAX) {
             return;
         }
         if let Ok(framed) = encode(command) {
@@ -166,9 +140,24 @@ impl Link {
         }
     }
 
+    /// Whether commands are taken.
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().life == Life::Up && !self.ends_within(Duration::ZERO)
+    }
+
     /// Begins to end the keeper: it is told so once everything queued is sent.
     pub(super) fn close(&self) {
         self.lock().begin_to_close();
+        self.changed.notify_all();
+    }
+
+    /// Leaves the keeper and its runs to the next daemon.
+    pub(super) fn leave(&self) {
+        self.desk.release(self);
+        let mut state = self.lock();
+        if state.life == Life::Up {
+            state.life = Life::Left;
+        }
         self.changed.notify_all();
     }
 
@@ -176,6 +165,12 @@ impl Link {
     pub(super) fn kill(&self) {
         // Fails only when it has ended.
         rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
+    }
+
+    fn ends_within(&self, patience: Duration) -> bool {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let timeout = Timespec::try_from(patience).unwrap_or_default();
+        rustix::event::poll(&mut polled, Some(&timeout)).is_ok_and(|count| count > 0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,6 +185,12 @@ pub(super) fn write_loop(link: &Link, mut socket: UnixStream) {
     let mut works = true;
     while let (true, Some(message)) = (works, next_message(link)) {
         works = send(link, &mut socket, &message);
+    }
+    let life = link.lock().life;
+    if life != Life::Closing {
+        // It is left alone, or the connection broke, and the reader sees to that.
+        socket.shutdown(Shutdown::Both).ok();
+        return;
     }
     // A message, not the end of the stream: the keeper goes on telling how its runs end.
     let told =
@@ -215,7 +216,7 @@ fn next_message(link: &Link) -> Option<Vec<u8>> {
         if let Some(message) = state.queue.pop_front() {
             return Some(message);
         }
-        if state.life == Life::Closing {
+        if matches!(state.life, Life::Closing | Life::Left) {
             return None;
         }
         state = link.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -241,22 +242,47 @@ fn send(link: &Link, socket: &mut UnixStream, message: &[u8]) -> bool {
     true
 }
 
+/// The process behind a link.
+#[derive(Debug)]
+pub(super) enum Process {
+    /// A child of this one, to be reaped by it.
+    Child(Child),
+    /// Begun by an earlier daemon.
+    Found,
+}
+
 /// Takes what the keeper tells until it is gone, then sees to what it left.
-pub(super) fn read_loop(link: &Link, mut socket: UnixStream, mut keeper: Child) {
+pub(super) fn read_loop(link: &Arc<Link>, mut socket: UnixStream, process: Process) {
     let fault = read_messages(link, &mut socket);
-    if fault.is_some() || !ends_in_time(link) {
+    let life = link.lock().life;
+    let reason = fault.as_ref().map_or(String::new(), |fault| format!("; {fault}"));
+    if life == Life::Left {
+        link.end.send_replace(Some(format!("keeper {} was left alone", link.pid)));
+        return;
+    }
+    let patience = if life == Life::Up { LOSS_MAX } else { END_MAX };
+    // One that was found is who it seems to be only if it has answered; it is never killed for what
+    // it says.
+    let is_broken = fault.is_some() && matches!(process, Process::Child(_));
+    if is_broken || (!link.ends_within(patience) && life == Life::Closing) {
         link.kill();
     }
-    let status = match keeper.wait() {
-        Ok(status) => status.to_string(),
-        Err(error) => format!("status unknown: {error}"),
+    let ended = link.ends_within(patience);
+    let status = match (ended, process) {
+        (false, Process::Child(_) | Process::Found) => {
+            "it lives, but closed the connection".to_owned()
+        }
+        (true, Process::Found) => "it was no child of this daemon".to_owned(),
+        (true, Process::Child(mut keeper)) => match keeper.wait() {
+            Ok(status) => status.to_string(),
+            Err(error) => format!("status unknown: {error}"),
+        },
     };
-    let reason = fault.map_or(String::new(), |fault| format!("; {fault}"));
     finish(link, format!("keeper {} ended ({status}{reason})", link.pid));
 }
 
 /// Reads until the end of the stream; gives what was wrong with it, if anything was.
-fn read_messages(link: &Link, socket: &mut UnixStream) -> Option<String> {
+fn read_messages(link: &Arc<Link>, socket: &mut UnixStream) -> Option<String> {
     let mut decoder = Decoder::default();
     let mut chunk = vec![0; READ_BYTES];
     loop {
@@ -276,38 +302,40 @@ fn read_messages(link: &Link, socket: &mut UnixStream) -> Option<String> {
     }
 }
 
-fn take(link: &Link, message: FromKeeper) {
+fn take(link: &Arc<Link>, message: FromKeeper) {
     match message {
-        FromKeeper::Hello { version: VERSION, .. } => greet(link, Greeting::Ready),
-        FromKeeper::Hello { version, .. } => greet(link, Greeting::OtherVersion(version)),
+        FromKeeper::Hello { version, version_min, .. } => {
+            match negotiate(version_min.unwrap_or(version), version) {
+                Some(version) => link.tell(&ToKeeper::Hello { version }),
+                None => greet(link, Greeting::OtherVersion(version)),
+            }
+        }
+        FromKeeper::Inventory { runs, more } => {
+            let all = {
+                let mut state = link.lock();
+                state.inventory.extend(runs);
+                if more { None } else { Some(std::mem::take(&mut state.inventory)) }
+            };
+            if let Some(all) = all {
+                link.desk.attach(link, all);
+                greet(link, Greeting::Ready);
+            }
+        }
         FromKeeper::Refused { message } => greet(link, Greeting::Refused(message)),
         FromKeeper::Started { run, pid, start_time } => {
-            let begun = Begun { pid, start_time };
-            let mut state = link.lock();
-            if let Some(entry) = state.runs.get_mut(&run) {
-                entry.begun = Some(begun);
-                // Whoever waited may have left; then the run was killed by that.
-                entry.started.take().map(|started| started.send(Ok(begun)));
-            }
+            link.desk.started(run, Begun { pid, start_time });
         }
-        FromKeeper::StartFailed { run, error } => {
-            let entry = link.lock().runs.remove(&run);
-            entry.and_then(|entry| entry.started).map(|started| started.send(Err(error)));
-        }
+        FromKeeper::StartFailed { run, error } => link.desk.start_failed(run, error),
         FromKeeper::Exited { run, exit, note } => {
-            let entry = link.lock().runs.remove(&run);
-            if let Some(note) = note {
-                let pid = entry.as_ref().and_then(|entry| entry.begun).map(|begun| begun.pid);
-                tracing::warn!(pid, note, "a run left something behind");
+            if let Some(note) = &note {
+                tracing::warn!(pid = link.desk.pid_of(run), note, "a run left something behind");
             }
-            let Some(entry) = entry else { return };
-            entry.inbox.close();
-            entry.exited.map(|exited| exited.send(exit));
+            link.desk.ended(run, RunEnd { exit, note, at_ms: 0 });
         }
         FromKeeper::LogRotated(told) => {
             let (file, dropped) = (told.path.display(), told.dropped_bytes);
             let (kept, exact) = (told.kept_bytes, told.exact);
-            link.dropped_bytes.fetch_add(dropped, Ordering::Relaxed);
+            link.desk.dropped_bytes.fetch_add(dropped, Ordering::Relaxed);
             if dropped > 0 {
                 tracing::warn!(%file, kept, dropped, exact, "log rotated, bytes were dropped");
             } else {
@@ -319,7 +347,7 @@ fn take(link: &Link, message: FromKeeper) {
         FromKeeper::Wrote { run, bytes } => with_inbox(link, run, |inbox| inbox.wrote(bytes)),
         FromKeeper::WriteLost { run, bytes } => with_inbox(link, run, |inbox| inbox.lost(bytes)),
         FromKeeper::OutputDropped { path, bytes, .. } => {
-            link.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
+            link.desk.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
             tracing::warn!(file = %path.display(), bytes, "output was dropped: the disk is slow");
         }
         FromKeeper::LinesLogged { run, too_long, no_room } => {
@@ -330,8 +358,7 @@ fn take(link: &Link, message: FromKeeper) {
 }
 
 fn with_inbox(link: &Link, run: RunId, act: impl FnOnce(&Inbox)) {
-    let inbox = link.lock().runs.get(&run).map(|entry| Arc::clone(&entry.inbox));
-    if let Some(inbox) = inbox {
+    if let Some(inbox) = link.desk.inbox(run) {
         act(&inbox);
     }
 }
@@ -341,40 +368,18 @@ fn greet(link: &Link, greeting: Greeting) {
     link.lock().greeting.take().map(|sender| sender.send(greeting));
 }
 
-fn ends_in_time(link: &Link) -> bool {
-    let mut polled = [PollFd::new(&link.pidfd, PollFlags::IN)];
-    let timeout = Timespec::try_from(END_MAX).unwrap_or_default();
-    rustix::event::poll(&mut polled, Some(&timeout)).is_ok_and(|count| count > 0)
-}
-
-/// The keeper is gone: ends what it left behind, then tells all who wait.
+/// The keeper is gone: its runs are ended or wait for the next one, and all who wait are told.
 fn finish(link: &Link, message: String) {
-    let runs = {
+    let survivors = {
         let mut state = link.lock();
+        // Left alone while its end was waited for: the runs are the next daemon's all the same.
+        let go_on = matches!(state.life, Life::Up | Life::Left);
         state.begin_to_close();
-        std::mem::take(&mut state.runs)
+        if go_on { Survivors::GoOn } else { Survivors::End }
     };
-    let leftovers: Vec<Leftover> = runs
-        .values()
-        .map(|entry| Leftover {
-            main: entry.begun.and_then(|begun| i32::try_from(begun.pid).ok()),
-            start_time: entry.begun.map_or(0, |begun| begun.start_time),
-            marks: entry.marks.clone(),
-        })
-        .collect();
-    let left = loss::end(&leftovers);
-    if left > 0 {
-        tracing::error!(left, "processes of a lost keeper could not be ended");
-    }
+    link.desk.lost(link, survivors, &message);
     link.lock().life = Life::Ended;
     link.changed.notify_all();
-    for entry in runs.into_values() {
-        let lost = ChildExit::Lost { message: message.clone() };
-        let refused = StartError::Refused { message: message.clone() };
-        entry.started.map(|started| started.send(Err(refused)));
-        entry.inbox.close();
-        entry.exited.map(|exited| exited.send(lost));
-    }
-    greet(link, Greeting::Refused(message.clone()));
+    greet(link, Greeting::Nobody);
     link.end.send_replace(Some(message));
 }

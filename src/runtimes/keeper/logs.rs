@@ -99,6 +99,11 @@ impl Logs {
         let (file, at) = (settings.file.clone(), wall_ms());
         // With no room the run is missing in the index.
         self.rotator.work.try_send(Order::Begun { file, generation, at, length }).ok();
+        self.watch(settings, now);
+    }
+
+    /// A run writes to this file already.
+    pub(super) fn watch(&mut self, settings: &LogSettings, now: Duration) {
         let watched = self
             .files
             .entry(settings.file.clone())

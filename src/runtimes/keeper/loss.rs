@@ -1,6 +1,6 @@
-//! What the daemon does when its keeper was killed: ends what the keeper's runs have left.
-//!
-//! Main processes are killed by the kernel then. Their sessions are found by number: it stays taken
+//! Ends what a run has left whose processes are no children of who ends them: in the daemon when
+//! its keeper was killed, for runs that do not outlive it; in a keeper, for those of an earlier one.
+//! Their sessions are found by number: it stays taken
 //! while a member lives, and a new leader with the same number is known by its start time. What
 //! left the session is found by the run's marks in its environment.
 
@@ -66,7 +66,7 @@ pub(super) fn end(runs: &[Leftover]) -> usize {
 }
 
 /// Kills what can be found and gives its number.
-fn kill_round(runs: &[Leftover]) -> usize {
+pub(super) fn kill_round(runs: &[Leftover]) -> usize {
     let oldest = runs.iter().map(|run| run.start_time).min().unwrap_or(u64::MAX);
     let mut found = 0;
     for pid in proc::all() {

@@ -287,12 +287,18 @@ impl Pipes {
         }
     }
 
-    /// Another daemon is there: whatever the last one did not take is sent again.
-    #[expect(dead_code, reason = "to be called where another daemon takes over")]
-    pub(super) fn resend(&mut self) {
+    /// Another daemon is there: whatever the last one did not take is sent again, at once that of runs
+    /// that have ended, so that it comes before their ends.
+    pub(super) fn resend(&mut self, control: &mut Control) {
         for (run, io) in &mut self.runs {
-            if let Some(lines) = &mut io.lines {
-                lines.queue.resend();
+            let Some(lines) = &mut io.lines else { continue };
+            lines.queue.resend();
+            if io.log.is_none() {
+                let run = *run;
+                lines
+                    .queue
+                    .send_all(|seq, line| control.send(&FromKeeper::Line { run, seq, line }));
+            } else {
                 self.ready.insert(*run);
             }
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -23,6 +24,8 @@ pub(crate) struct Stat {
     pub(crate) start_time: u64,
     /// Resident memory in pages.
     pub(crate) resident_pages: u64,
+    /// Wait status of a process that has ended; 0 also where it may not be known.
+    pub(crate) wait_status: i32,
 }
 
 impl Stat {
@@ -61,6 +64,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         threads: number(17)?,
         start_time: number(19)?,
         resident_pages: fields.get(21)?.parse::<i64>().ok()?.try_into().unwrap_or_default(),
+        wait_status: fields.get(49).and_then(|field| field.parse().ok()).unwrap_or_default(),
     })
 }
 
@@ -126,6 +130,14 @@ impl Environment {
     pub(crate) fn carries(&self, marks: &[String]) -> bool {
         !marks.is_empty() && marks.iter().all(|mark| self.0.contains(mark.as_bytes()))
     }
+
+    /// Whether an entry has the name of one of these, whatever its value.
+    pub(crate) fn names_any(&self, marks: &[String]) -> bool {
+        let names = marks.iter().filter_map(|mark| mark.split_once('='));
+        let names: Vec<&[u8]> = names.map(|(name, _)| name.as_bytes()).collect();
+        let name = |entry: &Vec<u8>| entry.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+        self.0.iter().filter_map(name).any(|name| names.contains(&name.as_slice()))
+    }
 }
 
 /// Number of open files of a process.
@@ -134,14 +146,41 @@ pub(crate) fn open_files(pid: i32) -> Option<u64> {
     u64::try_from(count).ok()
 }
 
-/// Kills one process if it still is who `is_meant` knows: looked at after its pidfd is open, so
-/// that a stranger that got the same pid is never hit.
+/// Effective user of a process.
+pub(crate) fn user(pid: i32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Opens the process that was started at this time, alive or not yet reaped; `None` when it is
+/// gone, whoever has its number now.
+pub(crate) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    // Looked at after the pidfd is open: it means the process that was looked at, or one that was
+    // reaped between the two, and takes no signal then.
+    (stat(pid)?.start_time == start_time).then_some(pidfd)
+}
+
+/// What tells one life of this machine from the next.
+pub(crate) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Kills one process if it still is who `is_meant` knows.
 pub(crate) fn kill_if(pid: i32, is_meant: impl FnOnce(&Stat) -> bool) {
+    signal_if(pid, Signal::KILL, is_meant);
+}
+
+/// Signals one process if it still is who `is_meant` knows: looked at after its pidfd is open, so
+/// that a stranger that got the same pid is never hit.
+pub(crate) fn signal_if(pid: i32, signal: Signal, is_meant: impl FnOnce(&Stat) -> bool) {
     let Some(id) = Pid::from_raw(pid) else { return };
     let Ok(pidfd) = rustix::process::pidfd_open(id, PidfdFlags::empty()) else { return };
     if stat(pid).is_some_and(|stat| !stat.is_dead() && is_meant(&stat)) {
         // The only failure that can come is that it is gone.
-        rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).ok();
+        rustix::process::pidfd_send_signal(&pidfd, signal).ok();
     }
 }
 
@@ -163,6 +202,7 @@ mod tests {
                 threads: 1,
                 start_time: 999,
                 resident_pages: 25,
+                wait_status: 0,
             })
         );
         assert_eq!(parse_stat("12 (x) S 3"), None);

@@ -17,10 +17,10 @@ use crate::runtimes::keeper::wire::{RunId, Start};
 use crate::runtimes::keeper::{proc, sys};
 
 /// Longest time from the end of a main process to the report of it.
-const CLEAR_MAX: Duration = Duration::from_secs(2);
+pub(super) const CLEAR_MAX: Duration = Duration::from_secs(2);
 
-/// Longest time between the stop signal and the kill once the daemon has died.
-const ORPHANED_GRACE_MAX: Duration = Duration::from_secs(5);
+/// Longest time between the stop signal and the kill when the keeper ends.
+pub(super) const LEAVING_GRACE_MAX: Duration = Duration::from_secs(5);
 
 /// Time between two looks for strays while something is being ended.
 const SWEEP_EVERY: Duration = Duration::from_millis(5);
@@ -55,7 +55,7 @@ struct Run {
 #[derive(Debug)]
 enum Phase {
     Running,
-    /// Asked to stop because the keeper ends; killed at this time.
+    /// Asked to stop because the keeper ends or its daemon died; killed at this time.
     Stopping {
         kill_at: Duration,
     },
@@ -109,13 +109,11 @@ impl Runs {
 
     /// Takes a run that has just begun.
     pub(super) fn add(&mut self, start: &Start, begun: Begun) {
-        let marks = start.marks.iter();
-        let marks = marks.filter_map(|name| Some(format!("{name}={}", start.env.get(name)?)));
         let run = Run {
             main: begun.pid,
             stop_signal: start.stop_signal,
             grace: Duration::from_millis(start.grace_ms),
-            marks: marks.collect(),
+            marks: start.mark_entries(),
             log_file: start.log.file.clone(),
             group: begun.group,
             phase: Phase::Running,
@@ -160,21 +158,24 @@ impl Runs {
         self.sweep(now);
     }
 
-    /// Asks all runs to stop and sets the time at which they are killed.
-    pub(super) fn stop_all(&mut self, now: Duration) {
-        let ids: Vec<RunId> = self.runs.keys().copied().collect();
-        for id in ids {
-            let Some(run) = self.runs.get_mut(&id) else { continue };
-            let signal = run.stop_signal;
-            match run.phase {
-                Phase::Running => {
-                    let kill_at = now + run.grace.min(ORPHANED_GRACE_MAX);
-                    run.phase = Phase::Stopping { kill_at };
-                }
-                Phase::Stopping { .. } | Phase::Killed | Phase::Clearing { .. } => continue,
+    /// Asks a run to stop and sets the time at which it is killed: after its grace, at most
+    /// `grace_max`.
+    pub(super) fn stop(&mut self, id: RunId, grace_max: Duration, now: Duration) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let signal = run.stop_signal;
+        match run.phase {
+            Phase::Running => {
+                let kill_at = now.saturating_add(run.grace.min(grace_max));
+                run.phase = Phase::Stopping { kill_at };
             }
-            self.signal(id, signal, now);
+            Phase::Stopping { kill_at } => {
+                let kill_at = kill_at.min(now.saturating_add(grace_max));
+                run.phase = Phase::Stopping { kill_at };
+                return;
+            }
+            Phase::Killed | Phase::Clearing { .. } => return,
         }
+        self.signal(id, signal, now);
     }
 
     /// Reaps everything that has ended.
@@ -275,10 +276,6 @@ impl Runs {
         });
         let unmarked = self.runs.values().any(|run| run.marks.is_empty());
         kills.chain(unmarked.then_some(self.next_record)).min()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.runs.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -396,7 +393,7 @@ fn kill_all(processes: &[(i32, i32)]) {
     }
 }
 
-fn number(signal: SignalName) -> Signal {
+pub(super) fn number(signal: SignalName) -> Signal {
     match signal {
         SignalName::Term => Signal::TERM,
         SignalName::Int => Signal::INT,

@@ -22,7 +22,7 @@ use crate::runtimes::keeper::cgroup::{Group, Home};
 use crate::runtimes::keeper::control::eprint;
 use crate::runtimes::keeper::pipes::ChildEnds;
 use crate::runtimes::keeper::proc;
-use crate::runtimes::keeper::sys::{self, Birth, Step, Texts};
+use crate::runtimes::keeper::sys::{self, Birth, Bond, Step, Texts};
 use crate::runtimes::keeper::wire::{Confines, Hold, Start};
 
 /// Where programs are searched when the child's environment has no PATH; as the C library does.
@@ -39,12 +39,17 @@ pub(super) struct Begun {
     pub(super) group: Option<Group>,
 }
 
+/// What the keeper adds to a start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a> {
+    /// Where control groups are made, if they can be.
+    pub(super) home: Option<&'a Home>,
+    /// The lock of the child, which its process inherits.
+    pub(super) lease: Option<&'a File>,
+}
+
 /// Forks and executes; returns once the `exec` succeeded.
-pub(super) fn start(
-    start: &Start,
-    home: Option<&Home>,
-    ends: ChildEnds,
-) -> Result<Begun, StartError> {
+pub(super) fn start(start: &Start, given: Given<'_>, ends: ChildEnds) -> Result<Begun, StartError> {
     let (program, arguments) = start
         .command
         .split_first()
@@ -60,7 +65,7 @@ pub(super) fn start(
     }
     rustix::process::chdir(&start.cwd)
         .map_err(|errno| bad_directory(&start.cwd, &io::Error::from(errno).to_string()))?;
-    let begun = start_here(start, home, (program, arguments), (&log, &ends));
+    let begun = start_here(start, given, (program, arguments), (&log, &ends));
     if let Err(errno) = rustix::process::chdir("/") {
         // Harmless but for a file system that cannot be unmounted; the next start enters its own.
         eprint(&format!("cannot go back to the root directory: {errno}"));
@@ -70,7 +75,7 @@ pub(super) fn start(
 
 fn start_here(
     start: &Start,
-    home: Option<&Home>,
+    given: Given<'_>,
     (program, arguments): (&str, &[String]),
     (log, ends): (&File, &ChildEnds),
 ) -> Result<Begun, StartError> {
@@ -100,8 +105,10 @@ fn start_here(
         identity: confines.identity.as_ref(),
         privileges: confines.privileges,
         umask: start.umask.map(Mode::from_raw_mode),
+        bond: if start.outlives_keeper() { Bond::Lives } else { Bond::Dies },
+        inherited: given.lease.map(AsFd::as_fd),
     };
-    let (pid, group) = match grouped(&birth, home, confines) {
+    let (pid, group) = match grouped(&birth, given.home, start) {
         Some(born) => born,
         None => sys::give_birth(&birth).map(|pid| (pid, None)),
     }
@@ -115,9 +122,10 @@ fn start_here(
 type Born = Result<(rustix::process::Pid, Option<Group>), (Step, io::Error)>;
 
 /// Begins the process in a control group of its own; `None` when that cannot be.
-fn grouped(birth: &Birth<'_>, home: Option<&Home>, confines: &Confines) -> Option<Born> {
+fn grouped(birth: &Birth<'_>, home: Option<&Home>, start: &Start) -> Option<Born> {
+    let confines = &start.confines;
     let home = home.filter(|_| confines.hold == Hold::Strongest)?;
-    let made = home.group(confines).and_then(|group| Ok((group.folder()?, group)));
+    let made = home.group(confines, start.run).and_then(|group| Ok((group.folder()?, group)));
     let (folder, group) = match made {
         Ok(made) => made,
         Err(error) => {

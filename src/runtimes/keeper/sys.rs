@@ -2,15 +2,19 @@
 //!
 //! Not for anything that rustix or std can do.
 
-#![expect(unsafe_code, reason = "signalfd, waitid with pid, close_range, clone3 and exec need it")]
+#![expect(
+    unsafe_code,
+    reason = "signalfd, waitid with pid, close_range, pidfd calls, clone3 and exec need it"
+)]
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::Mode;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, WaitOptions};
 
 use crate::protocol::care::Privileges;
@@ -62,6 +66,28 @@ pub(super) fn peek_ended() -> Option<Pid> {
     Pid::from_raw(pid)
 }
 
+/// Limit of open files that the keeper began with, once it has raised its own.
+static OPEN_FILES_BEFORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// Lets this process open as many files as it may. Its children get the limit it began with: a
+/// program that uses `select` breaks on a high one.
+pub(super) fn raise_open_files() {
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() {
+        OPEN_FILES_BEFORE.get_or_init(|| before);
+    }
+}
+
+/// What becomes of a process when the keeper dies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Bond {
+    /// The kernel kills it.
+    Dies,
+    /// It lives on.
+    Lives,
+}
+
 /// What a process is born with. All of it is made before the fork: after it nothing may allocate.
 pub(super) struct Birth<'a> {
     /// Path of the program.
@@ -77,6 +103,9 @@ pub(super) struct Birth<'a> {
     pub(super) identity: Option<&'a Identity>,
     pub(super) privileges: Privileges,
     pub(super) umask: Option<Mode>,
+    pub(super) bond: Bond,
+    /// An open file of the keeper that it inherits.
+    pub(super) inherited: Option<BorrowedFd<'a>>,
 }
 
 /// Texts as `execve` takes them.
@@ -223,7 +252,7 @@ fn become_program(birth: &Birth<'_>, keeper: Pid) -> (Step, Errno) {
 }
 
 /// Own session and group, default signals, standard files, limits, then the user, which may not do
-/// the former any more, and the end with the keeper, which a change of user takes back.
+/// the former any more, and perhaps the end with the keeper, which a change of user takes back.
 fn prepare(birth: &Birth<'_>, keeper: Pid) -> Result<(), (Step, Errno)> {
     let at = |step: Step| move |errno: Errno| (step, errno);
     rustix::process::setsid().map_err(at(Step::Prepare))?;
@@ -233,6 +262,13 @@ fn prepare(birth: &Birth<'_>, keeper: Pid) -> Result<(), (Step, Errno)> {
         if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 {
             return Err((Step::Prepare, last_errno()));
         }
+    }
+    if let Some(file) = birth.inherited {
+        // Of this process alone: the keeper's own descriptor still closes on exec.
+        rustix::io::fcntl_setfd(file, FdFlags::empty()).map_err(at(Step::Prepare))?;
+    }
+    if let Some(limit) = OPEN_FILES_BEFORE.get() {
+        rustix::process::setrlimit(Resource::Nofile, *limit).map_err(at(Step::Prepare))?;
     }
     for (place, (resource, bound)) in (0..).zip(birth.limits) {
         let limit = Rlimit { current: Some(*bound), maximum: Some(*bound) };
@@ -244,11 +280,13 @@ fn prepare(birth: &Birth<'_>, keeper: Pid) -> Result<(), (Step, Errno)> {
     if birth.privileges == Privileges::NoNew {
         rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
     }
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(at(Step::Prepare))?;
-    if rustix::process::getppid() != Some(keeper) {
-        // The keeper died before the line above: nobody would ever end this process.
-        return Err((Step::Prepare, Errno::SRCH));
+    if birth.bond == Bond::Dies {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(at(Step::Prepare))?;
+        if rustix::process::getppid() != Some(keeper) {
+            // The keeper died before the line above: nobody would ever end this process.
+            return Err((Step::Prepare, Errno::SRCH));
+        }
     }
     if let Some(umask) = birth.umask {
         rustix::process::umask(umask);
@@ -301,6 +339,57 @@ fn reset_signals() -> io::Result<()> {
         check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()))?;
     }
     Ok(())
+}
+
+/// Sends a signal to the whole process group that is led by the process behind a pidfd; fails with
+/// EINVAL on kernels before 6.9.
+pub(super) fn signal_group_of(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: plain numbers and a null pointer, which the call allows.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.as_raw(),
+            info,
+            libc::PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel's `struct pidfd_info` in its first form (Linux 6.13).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// The wait status of the process behind a pidfd, once it has been reaped by whoever is its
+/// parent; none before, and on kernels before 6.15. The pidfd must be older than the reaping.
+pub(super) fn reaped_status(pidfd: &OwnedFd) -> Option<i32> {
+    const EXIT: u64 = libc::PIDFD_INFO_EXIT as u64;
+    // _IOWR(0xFF, 11, struct pidfd_info) with its 64 bytes.
+    const REQUEST: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request carries the size of the structure, so the kernel writes no more than
+    // that; the structure has no padding and every value of its fields is valid.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), REQUEST, &raw mut info) };
+    (result == 0 && info.mask & EXIT != 0).then_some(info.exit_code)
+}
+
+/// Reads a wait status, as the kernel gives it outside of `wait`, too.
+pub(super) fn exit_of(status: i32) -> Option<Result<i32, i32>> {
+    if libc::WIFEXITED(status) {
+        Some(Ok(libc::WEXITSTATUS(status)))
+    } else if libc::WIFSIGNALED(status) {
+        Some(Err(libc::WTERMSIG(status)))
+    } else {
+        None
+    }
 }
 
 fn check(result: i32) -> io::Result<i32> {

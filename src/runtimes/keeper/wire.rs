@@ -1,10 +1,16 @@
 //! What daemon and keeper say to each other: JSON, each message after its length (u32, big endian).
 //!
-//! Order of a conversation: the keeper says `hello` once it holds the lock (or `refused`), then
-//! the daemon sends commands and the keeper tells what became of them. Every `start` is answered
-//! by exactly one `started` or `start_failed`, every `started` followed by exactly one `exited`.
-//! Commands about a run that is gone are ignored. Unknown fields are ignored, unknown messages are
-//! an error; whoever changes the meaning of a message raises [`VERSION`].
+//! Order of a conversation: the keeper says `hello` once it holds the lock (or `refused`) with the
+//! versions it speaks, the daemon answers `hello` with the one it chose, and the keeper tells by
+//! `inventory` which runs it has from before, the last part with `more` false. Then the daemon sends
+//! commands and the keeper tells what became of them. Every `start` is answered by exactly one
+//! `started` or `start_failed`, every `started` followed by exactly one `exited`, which the keeper
+//! remembers until an `ack` of this daemon or a later one. Commands about a run that is gone are
+//! ignored.
+//!
+//! Unknown fields are ignored and missing new ones have defaults, so a newer daemon understands an
+//! older keeper; unknown messages are an error. Whoever changes the meaning of a message raises
+//! [`VERSION`], and [`VERSION_MIN`] only if the older meaning is not understood any more.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,10 +20,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::care::Privileges;
 use crate::protocol::exit::{ChildExit, StartError};
-use crate::protocol::spec::SignalName;
+use crate::protocol::id::{AgentId, ChildName, Generation};
+use crate::protocol::spec::{OnDaemonExit, SignalName};
+use crate::runtimes::keeper::pipes::owns_log;
 
-/// Version of these messages.
-pub const VERSION: u32 = 1;
+/// Newest version of these messages that this program speaks.
+pub const VERSION: u32 = 2;
+
+/// Oldest version that this program speaks. Version 1 had keepers that end with their daemon.
+pub const VERSION_MIN: u32 = 2;
+
+/// Runs in one part of an inventory: a part stays far below [`MESSAGE_BYTES_MAX`].
+pub(super) const INVENTORY_RUNS_MAX: usize = 500;
 
 /// Longest message in bytes: Linux takes 2 MiB of arguments and environment, JSON may double them.
 pub(super) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -27,7 +41,8 @@ pub(super) const RUNS_MAX: usize = 10_000;
 
 const LENGTH_BYTES: usize = 4;
 
-/// Names one run on this connection.
+/// Names one run; daemons give the numbers, and a daemon that takes a keeper over goes on above
+/// the highest one that is left.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(super) struct RunId(pub(super) u64);
 
@@ -35,12 +50,16 @@ pub(super) struct RunId(pub(super) u64);
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum ToKeeper {
+    /// Answers the keeper's greeting with the version that is spoken from here on.
+    Hello { version: u32 },
     /// Begin a run.
     Start(Box<Start>),
     /// Send a signal to the run's process group.
     Signal { run: RunId, signal: SignalName },
     /// Kill the run: group, descendants and strays.
     Kill { run: RunId },
+    /// The end of a run is known and may be forgotten.
+    Ack { run: RunId },
     /// Write to the run's standard input, if it has a pipe there.
     Write { run: RunId, text: String },
     /// Close the run's standard input once all is written.
@@ -56,7 +75,15 @@ pub(super) enum ToKeeper {
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum FromKeeper {
     /// The lock is held and commands are taken.
-    Hello { version: u32, pid: u32 },
+    Hello {
+        version: u32,
+        /// Oldest version it speaks; `version` itself if it does not say.
+        #[serde(default)]
+        version_min: Option<u32>,
+        pid: u32,
+    },
+    /// Runs from before this connection: those that live, and those whose end nobody knows yet.
+    Inventory { runs: Vec<Record>, more: bool },
     /// The keeper cannot work and exits.
     Refused { message: String },
     /// The program executes.
@@ -117,12 +144,123 @@ pub(super) struct Start {
     /// What its processes may use, and who they are.
     #[serde(default)]
     pub(super) confines: Confines,
+    /// Whose run it is; none is never adopted.
+    #[serde(default)]
+    pub(super) owner: Option<Owner>,
+    /// What becomes of it when the daemon is killed.
+    #[serde(default = "stop")]
+    pub(super) on_daemon_exit: OnDaemonExit,
     /// What its standard input, output and error are.
     #[serde(default)]
     pub(super) io: IoMode,
     /// Number of the run for the index of the log; 0 when it has none.
     #[serde(default)]
     pub(super) generation: u64,
+}
+
+fn stop() -> OnDaemonExit {
+    OnDaemonExit::Stop
+}
+
+impl Start {
+    /// Whether the run lives on when the keeper is killed. One that is to end with the daemon does
+    /// not, because nobody might be left to end it; nor could one whose input or output goes
+    /// through pipes that the keeper holds.
+    pub(super) fn outlives_keeper(&self) -> bool {
+        self.on_daemon_exit == OnDaemonExit::Adopt && !owns_log(&self.io)
+    }
+
+    /// The marks with their values, as they stand in the environment.
+    pub(super) fn mark_entries(&self) -> Vec<String> {
+        let marks = self.marks.iter();
+        marks.filter_map(|name| Some(format!("{name}={}", self.env.get(name)?))).collect()
+    }
+}
+
+/// Whose run it is: by this the next daemon finds it again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Owner {
+    /// Name of the child. One run of a name lives at a time.
+    pub name: ChildName,
+    /// Identity of the agent; a part of the daemon has none.
+    pub agent_id: Option<AgentId>,
+    /// Run number of an agent; 0 where runs are not numbered across daemons.
+    pub generation: Generation,
+    /// Stands for the settings that the run was begun with, to see later whether they changed.
+    pub settings: u64,
+}
+
+/// All that is known of a run besides its environment, which may hold secrets.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a document: each stands for itself")]
+pub(super) struct Record {
+    pub(super) run: RunId,
+    pub(super) pid: u32,
+    pub(super) start_time: u64,
+    pub(super) owner: Option<Owner>,
+    /// Entries `NAME=value` that only this run's processes have.
+    pub(super) marks: Vec<String>,
+    pub(super) log: LogSettings,
+    pub(super) stop_signal: SignalName,
+    pub(super) grace_ms: u64,
+    pub(super) on_daemon_exit: OnDaemonExit,
+    /// Whether it lives on when the keeper is killed.
+    pub(super) outlives_keeper: bool,
+    /// Whether the keeper inherits what the run orphans; it does not when an earlier keeper, killed
+    /// since, had begun the run.
+    #[serde(default)]
+    pub(super) is_child: bool,
+    /// Control group that it was born into, if it has one.
+    #[serde(default)]
+    pub(super) group: Option<PathBuf>,
+    /// Whether a keeper without a daemon asked it to stop.
+    #[serde(default)]
+    pub(super) is_stopped: bool,
+    /// How it ended, if it has.
+    #[serde(default)]
+    pub(super) end: Option<RunEnd>,
+}
+
+/// How a run ended, as long as no daemon has said that it knows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct RunEnd {
+    pub(super) exit: ChildExit,
+    pub(super) note: Option<String>,
+    /// Wall time in milliseconds since 1970, for people.
+    pub(super) at_ms: u64,
+}
+
+impl Record {
+    /// What is known of a run that has just begun.
+    pub(super) fn of(start: &Start, pid: u32, start_time: u64) -> Self {
+        Self {
+            run: start.run,
+            pid,
+            start_time,
+            owner: start.owner.clone(),
+            marks: start.mark_entries(),
+            log: start.log.clone(),
+            stop_signal: start.stop_signal,
+            grace_ms: start.grace_ms,
+            on_daemon_exit: start.on_daemon_exit,
+            outlives_keeper: start.outlives_keeper(),
+            is_child: true,
+            group: None,
+            is_stopped: false,
+            end: None,
+        }
+    }
+
+    /// Whether a daemon that wants this very run may have it.
+    pub(super) fn is_adoptable(&self) -> bool {
+        !self.is_stopped && (self.end.is_some() || self.on_daemon_exit == OnDaemonExit::Adopt)
+    }
+}
+
+/// The version to speak with a keeper that speaks `theirs_min..=theirs`, if there is one.
+pub(super) fn negotiate(theirs_min: u32, theirs: u32) -> Option<u32> {
+    let common = VERSION.min(theirs);
+    (VERSION_MIN.max(theirs_min) <= common).then_some(common)
 }
 
 /// What the processes of a run may use, and who they are. `None` sets no limit.
@@ -300,6 +438,34 @@ mod tests {
             r#"{"op":"exited","run":3,"exit":{"kind":"signaled","signal":9},"note":null}"#
         );
         assert_eq!(&framed[..4], &[0, 0, 0, 73]);
+    }
+
+    #[test]
+    fn the_newest_version_that_both_speak_is_chosen() {
+        assert_eq!(negotiate(VERSION, VERSION), Some(VERSION));
+        assert_eq!(negotiate(VERSION_MIN, VERSION + 7), Some(VERSION), "a newer keeper");
+        assert_eq!(negotiate(VERSION + 1, VERSION + 7), None, "one that forgot our version");
+        assert_eq!(negotiate(1, VERSION_MIN - 1), None, "one that is too old");
+    }
+
+    #[test]
+    fn an_older_and_a_newer_keeper_are_understood() {
+        let told = |text: &str| {
+            let mut decoder = Decoder::default();
+            decoder.push(&u32::try_from(text.len()).unwrap().to_be_bytes());
+            decoder.push(text.as_bytes());
+            decoder.pop::<FromKeeper>().unwrap().unwrap()
+        };
+        let hello = FromKeeper::Hello { version: 1, version_min: None, pid: 7 };
+        assert_eq!(told(r#"{"op":"hello","version":1,"pid":7}"#), hello);
+        let newer = told(
+            r#"{"op":"inventory","more":false,"later":{"x":1},"runs":[{"run":3,"pid":9,
+            "start_time":77,"owner":null,"marks":[],"log":{"file":"/l","max_bytes":1,"keep":0},
+            "stop_signal":"SIGTERM","grace_ms":5,"on_daemon_exit":"adopt","outlives_keeper":true,
+            "of_a_later_version":[1]}]}"#,
+        );
+        let FromKeeper::Inventory { runs, more: false } = newer else { panic!("{newer:?}") };
+        assert_eq!((runs[0].run, runs[0].pid, &runs[0].end), (RunId(3), 9, &None));
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub async fn listen(slot: ConnectionSlot, to: mpsc::Sender<Asked>) {
                 continue;
             }
         };
-        loop {
+        let mut open = true;
+        while open {
             let message = tokio::select! {
                 // A request that is not taken stays in the subscription.
                 message = requests.next() => message,
@@ -52,9 +53,8 @@ pub async fn listen(slot: ConnectionSlot, to: mpsc::Sender<Asked>) {
             let subject = connection.prefix().strip(message.subject.as_str()).unwrap_or_default();
             match read(subject, &message) {
                 Ok((id, request)) => {
-                    if to.send(Asked { id, request, reply }).await.is_err() {
-                        return;
-                    }
+                    // Who does not receive any more has ended, and ends this.
+                    open = to.send(Asked { id, request, reply }).await.is_ok();
                 }
                 Err(error) => answer(&slot, reply.as_deref(), &refused(&error)).await,
             }

@@ -136,10 +136,12 @@ impl Writer {
     ) -> (String, Bytes) {
         let about = SubjectId::from(&noted.task_id);
         let fact = fact(Box::new(noted));
-        let severity = match &fact {
-            Fact::AgentSick(_) => Severity::Medium,
-            Fact::TaskRequeued(_) | Fact::LateResult(_) => Severity::Low,
-            _ => Severity::Info,
+        let severity = if matches!(fact, Fact::AgentSick(_)) {
+            Severity::Medium
+        } else if matches!(fact, Fact::TaskRequeued(_) | Fact::LateResult(_)) {
+            Severity::Low
+        } else {
+            Severity::Info
         };
         let envelope = self.envelope((id, time), about, (severity, &fact));
         (Subject::CoordinationEvents.under(&self.prefix), written(&envelope))

@@ -1,5 +1,6 @@
 //! The whole daemon: the real binary, a real `nats-server`, real processes.
 
+mod adoption;
 mod crash;
 mod doors;
 mod limits;

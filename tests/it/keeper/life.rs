@@ -12,7 +12,9 @@ use provost::ports::AgentRuntime;
 use provost::protocol::exit::{ChildExit, StartError};
 use provost::protocol::id::Generation;
 use provost::runtimes::in_process::ServiceRuntime;
-use provost::runtimes::keeper::{Keeper, KeeperError, KeeperService, KeeperSlot, ProcessRun};
+use provost::runtimes::keeper::{
+    Keeper, KeeperError, KeeperService, KeeperSlot, ProcessRun, VERSION,
+};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -94,14 +96,17 @@ impl RawKeeper {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_provost"))
             .arg("keeper")
-            .args([dir.path().join("keeper.lock").as_os_str(), "1000".as_ref()])
+            .args([dir.path().as_os_str(), "1000".as_ref()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
         let mut keeper = Self { child, socket: ours };
         let hello = keeper.receive();
         let told = (hello.get("op").unwrap(), hello.get("version").unwrap());
-        assert_eq!(told, (&"hello".into(), &1.into()));
+        assert_eq!(told, (&"hello".into(), &VERSION.into()));
+        keeper.send(&serde_json::json!({"op": "hello", "version": VERSION}));
+        let inventory = keeper.receive();
+        assert_eq!(inventory, serde_json::json!({"op": "inventory", "runs": [], "more": false}));
         keeper
     }
 
@@ -129,7 +134,7 @@ impl RawKeeper {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_daemon_is_gone() {
+async fn runs_bound_to_a_daemon_end_with_it_and_the_keeper_a_little_later() {
     let bench = Bench::new().await;
     let dir = tempfile::tempdir().unwrap();
     let mut raw = RawKeeper::new(&dir);
@@ -173,9 +178,12 @@ async fn a_keeper_started_by_hand_says_what_to_do() {
 async fn a_second_keeper_waits_until_the_first_is_gone() {
     let bench = Bench::new().await;
     let mut run = bench.script(STUBBORN);
-    run.stop.grace = Duration::from_millis(400);
+    run.stop.grace = Duration::from_millis(1_500);
     let handle = bench.keeper.start(run.clone()).await.unwrap();
     lines(&run, 1).await;
+    drop(bench.life);
+    let socket = bench.dir.path().join("state/keeper.sock");
+    until("the keeper is on its way out", || !socket.exists()).await;
 
     let mut hasty = options(&bench.dir);
     hasty.lock_wait = Duration::from_millis(50);
@@ -188,11 +196,7 @@ async fn a_second_keeper_waits_until_the_first_is_gone() {
         "{text}"
     );
 
-    let mut second = Box::pin(Keeper::launch(options(&bench.dir)));
-    let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
-    assert!(early.is_err(), "it waits");
-    drop(bench.life);
-    let (second, _life) = second.await.unwrap();
+    let (second, _life) = Keeper::launch(options(&bench.dir)).await.unwrap();
     assert_eq!(processes(&run), Vec::<i32>::new(), "never two lives of one run");
     assert_ne!(second.pid(), bench.keeper.pid());
     drop(handle);
@@ -244,8 +248,6 @@ async fn a_lost_keeper_is_launched_again_by_its_place_in_the_tree() {
     let dir = tempfile::tempdir().unwrap();
     let slot = KeeperSlot::default();
     let run = bench.script("exit 3");
-    let refused = |error: StartError| matches!(error, StartError::Refused { .. });
-    assert!(refused(slot.start(run.clone()).await.map(|handle| handle.pid()).unwrap_err()));
 
     let service = KeeperService::new(options(&dir), slot.clone());
     let runtime = ServiceRuntime::new(Arc::new(service));
@@ -259,9 +261,12 @@ async fn a_lost_keeper_is_launched_again_by_its_place_in_the_tree() {
         matches!(&exit, ChildExit::Failed { message } if message.contains("signal: 9")),
         "{exit}"
     );
-    assert!(refused(slot.start(run.clone()).await.map(|handle| handle.pid()).unwrap_err()));
-
-    let mut running = runtime.start(Generation(2)).await.unwrap();
+    assert!(slot.current().is_none());
+    // A start waits for the next keeper.
+    let waiting = slot.start(run.clone());
+    let (running, handle) = tokio::join!(runtime.start(Generation(2)), waiting);
+    let (mut running, mut handle) = (running.unwrap(), handle.unwrap());
+    assert_eq!(handle.exited().await, ChildExit::Exited { code: 3 });
     let second = slot.current().unwrap().pid();
     assert_ne!(second, first);
     running.ask_to_stop();

@@ -3,6 +3,7 @@
 //! This file holds what its parts share: a keeper in a folder of its own, and a look at the
 //! processes that carry a run's mark.
 
+mod adopt;
 mod contain;
 mod ends;
 mod life;

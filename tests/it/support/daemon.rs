@@ -153,6 +153,21 @@ impl Daemon {
         }
     }
 
+    /// Process id of the keeper that has the state folder's lock.
+    pub(crate) fn keeper(&self) -> Option<u32> {
+        let pid: u32 =
+            fs::read_to_string(self.state_dir().join("keeper.lock")).ok()?.trim().parse().ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let folder = self.state_dir();
+        let ours = |word: &[u8]| word == folder.as_os_str().as_encoded_bytes();
+        command.split(|byte| *byte == 0).any(ours).then_some(pid)
+    }
+
+    /// Rewrites the configuration; the next start reads it.
+    pub(crate) fn configure(&self, config: &str) {
+        fs::write(&self.config, config.replace("{mark}", &self.mark)).unwrap();
+    }
+
     /// Processes of agents that live, by their mark. Zombies have no environment.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let wanted = format!("{MARK}={}", self.mark);
@@ -202,6 +217,17 @@ impl Drop for Daemon {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
             self.kill9();
+        }
+        // What a killed daemon has left under its keeper, and what a killed keeper has left.
+        if let Some(keeper) = self.keeper() {
+            signal(keeper, Signal::TERM);
+            let patience = std::time::Instant::now() + std::time::Duration::from_secs(15);
+            while self.keeper().is_some() && std::time::Instant::now() < patience {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        for pid in self.processes() {
+            signal(pid, Signal::KILL);
         }
     }
 }

@@ -58,7 +58,7 @@ for line in sys.stdin:
 pub(crate) fn workers(count: usize) -> String {
     let mut config = format!(
         "{BASE}\n[agent_types.worker]\nruntime = \"stdio\"\ncommand = [\"python3\", \"-u\", \"-c\", {}]\n\
-         capabilities = [\"work\"]\nstop = {{ grace = \"1s\" }}\nenv = {{ PROVOST_TEST_MARK = \"{{mark}}\" }}\n\
+         capabilities = [\"work\"]\nslots = 1\nstop = {{ grace = \"1s\" }}\nenv = {{ PROVOST_TEST_MARK = \"{{mark}}\" }}\n\
          restart = {{ intensity = 10000, period = \"60s\", backoff = {{ initial = \"0s\" }} }}\n",
         serde_json::to_string(WORKER).unwrap(),
     );

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::daemon::embedded_client;
 use crate::support::daemon::{Daemon, text};
@@ -83,7 +83,7 @@ async fn a_task_leaves_two_records_and_one_result_and_its_submission_is_gone() {
     assert_eq!(event["data"]["attempt"], 1);
     assert_eq!(states(&daemon, "t1"), ["assigned", "completed"]);
     assert_eq!(result(&daemon, "seq-2")["data"]["result"]["input"], 8);
-    let records = stored_on(&daemon, "TASK_LOG", "coordination.log.t1").await;
+    let records = Box::pin(stored_on(&daemon, "TASK_LOG", "coordination.log.t1")).await;
     assert_eq!(records[1]["event"], event["id"], "the end names its result");
     let context = async_nats::jetstream::new(client.clone());
     let mut stream = context.get_stream("TASKS").await.unwrap();
@@ -95,7 +95,8 @@ async fn a_task_leaves_two_records_and_one_result_and_its_submission_is_gone() {
     let again = daemon.cli(&["task", "submit", "x", "9", "--id", "t1"]);
     assert_eq!(again.status.code(), Some(0));
     assert_eq!(result(&daemon, "t1"), event);
-    assert_eq!(stored_on(&daemon, "TASK_LOG", "coordination.results.t1").await.len(), 1);
+    let results = Box::pin(stored_on(&daemon, "TASK_LOG", "coordination.results.t1")).await;
+    assert_eq!(results.len(), 1);
     audit(&daemon);
 }
 
@@ -150,5 +151,4 @@ fn without_coordination_nothing_takes_tasks_and_the_status_says_so() {
     assert!(text(&output.stderr).contains("switch coordination on"));
     let tree = daemon.json(&["tree"]);
     assert!(!tree.to_string().contains("\"coordinator\""), "{tree}");
-    assert_eq!(json!(null), Value::Null);
 }

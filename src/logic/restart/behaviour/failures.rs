@@ -370,3 +370,29 @@ fn a_group_restart_brings_back_neither_the_stopped_nor_the_finished() {
     check(desk.pass(200), &["start a 2"]);
     check(desk.up("a"), &[]);
 }
+
+#[test]
+fn work_that_is_done_while_a_group_is_being_stopped_ends_the_row() {
+    let mut job = child("a");
+    job.restart = RestartType::Transient;
+    let mut desk = running(Strategy::OneForAll, vec![job, child("b"), child("c")]);
+    desk.crashes("a");
+    desk.stops("c");
+    desk.stops("b");
+    check(desk.pass(200), &["start a 2"]);
+    for name in ["a", "b", "c"] {
+        desk.up(name);
+    }
+    desk.crashes("b");
+    // It ends by itself while `c` is being stopped.
+    desk.exits("a", ChildExit::Exited { code: 0 });
+    desk.stops("c");
+    assert_eq!(desk.phase("a"), Phase::Finished);
+    check(desk.pass(200), &["start b 3"]);
+    desk.up("b");
+    desk.up("c");
+    desk.call(Call::RestartChild("a".parse().unwrap()));
+    desk.up("a");
+    let seen = desk.crashes("a");
+    assert_eq!(seen.first().unwrap(), "a terminated (child_exited; restart_group in 200)");
+}

@@ -177,6 +177,10 @@ impl Limits {
 
     fn told(&mut self, family: &Family, moment: &Moment, fact: &Fact, faults: &mut Faults) {
         match fact {
+            // Its work is done; its group may bring it back at once, so that no end is told.
+            Fact::Decision(decided) if decided.record.reason == Reason::CleanExit => {
+                self.rows.remove(&decided.name);
+            }
             Fact::Decision(decided) if decided.record.reason != Reason::SiblingFailed => {
                 self.by_supervisor(family, moment, decided, faults);
                 self.by_child(family, moment, decided, faults);
