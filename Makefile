@@ -35,7 +35,9 @@ lint:
 
 bench:
 	$(CARGO) bench --locked --bench decision
+	$(CARGO) bench --locked --bench routing
 	$(CARGO) bench --locked --bench supervision
+	$(CARGO) bench --locked --bench downstreams
 	@if command -v escript >/dev/null; then \
 	  escript benches/otp_bench.escript latency && escript benches/otp_bench.escript burst && \
 	  escript benches/otp_bench.escript start && escript benches/otp_bench.escript memory 100000; \

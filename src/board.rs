@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{ChildKind, Limit, RuntimeKind, Strategy};
 use crate::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
@@ -28,6 +30,10 @@ pub struct AgentFace {
     pub runtime: RuntimeKind,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// Tasks that it takes at a time.
+    pub slots: u32,
 }
 
 /// One child on the board.
@@ -43,6 +49,8 @@ pub struct Entry {
     pub agent: Option<AgentFace>,
     /// State.
     pub state: AgentState,
+    /// Whether it may be given work, if it is an agent.
+    pub standing: Standing,
     /// Present or last run.
     pub generation: Generation,
     /// Process id, if a process runs.
@@ -74,7 +82,8 @@ pub struct Entry {
 /// Statuses of all children of one daemon or embedded tree.
 #[derive(Debug, Default)]
 pub struct Board {
-    entries: DashMap<ChildName, Entry>,
+    /// Boxed, because a table that grows is half empty.
+    entries: DashMap<ChildName, Box<Entry>, RandomState>,
     names: DashMap<AgentId, ChildName>,
 }
 
@@ -84,7 +93,7 @@ impl Board {
         if let Some(agent) = &entry.agent {
             self.names.insert(agent.agent_id.clone(), entry.name.clone());
         }
-        self.entries.insert(entry.name.clone(), entry);
+        self.entries.insert(entry.name.clone(), Box::new(entry));
     }
 
     /// Changes one child's entry in place and returns what the change says; nothing happens when it
@@ -105,13 +114,13 @@ impl Board {
         if let Some(agent) = &entry.agent {
             self.names.remove(&agent.agent_id);
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// One child's entry.
     #[must_use]
     pub fn get(&self, name: &ChildName) -> Option<Entry> {
-        self.entries.get(name).map(|entry| entry.clone())
+        self.entries.get(name).map(|entry| Entry::clone(&entry))
     }
 
     /// Finds a child by its name or its agent id.
@@ -129,7 +138,7 @@ impl Board {
     #[must_use]
     pub fn agents(&self) -> Vec<Entry> {
         let agents = self.entries.iter().filter(|entry| entry.agent.is_some());
-        let mut agents: Vec<Entry> = agents.map(|entry| entry.clone()).collect();
+        let mut agents: Vec<Entry> = agents.map(|entry| Entry::clone(&entry)).collect();
         agents.sort_by(|one, other| one.name.cmp(&other.name));
         agents
     }
@@ -157,6 +166,19 @@ impl Entry {
     /// Forgets what is known of a run that is no more.
     pub fn run_is_over(&mut self) {
         self.pid = None;
+        self.standing = match self.state {
+            AgentState::Quarantined => Standing::CircuitOpen,
+            AgentState::Created
+            | AgentState::Starting
+            | AgentState::Running
+            | AgentState::Degraded
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Probation
+            | AgentState::Parked
+            | AgentState::Stopped
+            | AgentState::Terminated => Standing::Down,
+        };
         self.containment = None;
         self.limits.clear();
         self.health = HealthView::default();

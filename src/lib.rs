@@ -25,7 +25,7 @@
 //! 1. The keeper ([`runtimes::keeper`]), a small process of its own, reaps the agent's process and
 //!    tells the daemon.
 //!    What the end means, the exit rules say ([`runtimes::judged`], [`logic::exit_rules`]).
-//! 2. The worker (`actors::worker`) drops the run and ends with its exit: its only way out.
+//! 2. The worker (`actors::worker`) drops the run and reports its end, the last word of that run.
 //! 3. The supervisor ([`actors::supervisor`]) hears of it when nothing of the run is left, and asks
 //!    [`logic::restart`].
 //! 4. The machine decides: restart now or after a backoff, restart siblings too, open the circuit,
@@ -47,6 +47,14 @@
 //! 4. The terminal record is written the same way, then the dead letter if there is one, then the
 //!    result event; then the submission is acknowledged and gone.
 //!
+//! # A call of a downstream
+//!
+//! A handle ([`adapters::handles`]) or a request on NATS ([`transport::downstreams`]) goes through
+//! [`adapters::call`]: deadline, fallback, rate limit, the circuit's permit, bulkhead, retry, and so
+//! to the adapter. Its result settles the permit; a change of the circuit becomes an event. The
+//! child ([`adapters::care`]) keeps the session and checks it; what fails there is in the same
+//! account.
+//!
 //! # The tree
 //!
 //! ```text
@@ -58,6 +66,9 @@
 //! │   ├── outbox                delivers events
 //! │   ├── presence              claims the prefix
 //! │   └── remotes               hears the beats of remote agents, publishes orders to them
+//! ├── downstreams (one_for_one) the services that agents call, unless a supervisor of the
+//! │                             configuration has them; only where there are some
+//! ├── calls                     `downstream.<name>.call`, `.publish`, `.status`
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
 //! ├── newcomers                 makes entries for remote agents that nobody declared
 //! ├── coordinator               gives tasks to agents; only with coordination

@@ -23,6 +23,7 @@ const OUTBOX_SPOOL_WRITABLE: &str = "provost_outbox_spool_writable";
 const OUTBOX_SPOOL_FAULTS: &str = "provost_outbox_spool_faults_total";
 const OUTBOX_FOUND_STORED: &str = "provost_outbox_found_stored_total";
 const AGENTS: &str = "provost_agents";
+const DOWNSTREAM_CALLS: &str = "provost_downstream_calls_total";
 
 /// Class of a dropped event, the label `class` of `provost_events_dropped_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +72,11 @@ pub fn describe() {
         Unit::Count,
         "Events given up, by class; each is told by a gap event."
     );
+    describe_counter!(
+        DOWNSTREAM_CALLS,
+        Unit::Count,
+        "Calls of downstreams by their end: live, cache, fallback, or the kind of error."
+    );
     describe_gauge!(AGENTS, Unit::Count, "Agents, by state.");
     describe_gauge!(OUTBOX_EVENTS, Unit::Count, "Events waiting for their acknowledgement.");
     describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Size of the events that wait.");
@@ -97,6 +103,11 @@ pub fn describe() {
 /// Sets how many agents are in a state; `state` is a word of `AgentState`.
 pub fn agents(state: &'static str, count: u32) {
     gauge!(AGENTS, "state" => state).set(count);
+}
+
+/// Counts a call of a downstream; `outcome` is a word of `CallSource` or `CallErrorKind`.
+pub fn downstream_called(outcome: &'static str) {
+    counter!(DOWNSTREAM_CALLS, "outcome" => outcome).increment(1);
 }
 
 /// Counts an event that the server acknowledged, and the time that took.

@@ -12,12 +12,14 @@ use jiff::Timestamp;
 
 use crate::logic::beats::Line;
 use crate::protocol::agent::{Beat, FromAgent, ToAgent};
-use crate::protocol::command::{AgentCommand, Answer, ControlCommand, OutboxStatus};
-use crate::protocol::downstream::{CallError, CallOp, CallRequest, ServiceHealth};
+use crate::protocol::command::{AgentCommand, Answer, CircuitSet, ControlCommand, OutboxStatus};
+use crate::protocol::downstream::{
+    CallDone, CallError, CallOp, CallRequest, DownstreamStatus, ServiceHealth,
+};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::fact::{Fact, HealthMetrics, Severity};
 use crate::protocol::id::{AgentId, ChildName, EventId, Generation, SubjectId};
-use crate::protocol::status::{Containment, HealthStatus, LimitHold, Readiness};
+use crate::protocol::status::{CircuitStatus, Containment, HealthStatus, LimitHold, Readiness};
 
 /// A future that can stand behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +45,12 @@ pub trait AgentRuntime: fmt::Debug + Send + Sync + 'static {
     /// for an agent that somebody else starts.
     fn start_timeout(&self) -> Option<Duration> {
         Some(START_TIMEOUT)
+    }
+
+    /// Whether the child is a downstream: what is told of it names it as one, and its own care
+    /// tells its recovery.
+    fn is_downstream(&self) -> bool {
+        false
     }
 }
 
@@ -468,6 +476,26 @@ pub trait HealthChecks: fmt::Debug + Send + Sync + 'static {
     /// Checks every downstream now, all at the same time, each within its own deadline; sorted by
     /// name.
     fn check_all(&self) -> BoxFuture<'_, Vec<ServiceHealth>>;
+}
+
+/// Makes calls of downstreams for those who ask from outside the daemon.
+pub trait DownstreamCalls: fmt::Debug + Send + Sync + 'static {
+    /// Makes a call; `None` when there is no such downstream.
+    fn call(
+        &self,
+        name: &ChildName,
+        request: CallRequest,
+    ) -> Option<BoxFuture<'static, Result<CallDone, CallError>>>;
+
+    /// How a downstream is; `None` when there is no such.
+    fn status(&self, name: &ChildName) -> Option<DownstreamStatus>;
+
+    /// All downstreams, with the state of their circuits.
+    fn circuits(&self) -> BTreeMap<ChildName, CircuitStatus>;
+
+    /// Holds a circuit open or closed, or lets it judge again; `None` when there is no such
+    /// downstream.
+    fn set_circuit(&self, name: &ChildName, set: CircuitSet) -> Option<()>;
 }
 
 /// Takes what arrives on subscriptions.

@@ -46,7 +46,10 @@ fn main() {
             }
         }
         [what] => all(what),
-        [what, system, count] => one(what, system, count.parse().unwrap()),
+        [what, system, count] => one(what, system, count.parse().unwrap(), 2),
+        [what, system, count, threads] => {
+            one(what, system, count.parse().unwrap(), threads.parse().unwrap());
+        }
         _ => println!("give nothing, or one of latency quick burst groups starts memory million"),
     }
 }
@@ -63,18 +66,32 @@ fn all(what: &str) {
         "million" => (&["ours"], &[1_000_000]),
         _ => return println!("unknown measurement: {what}"),
     };
+    // One thread is what the daemon gives its tree; two are what a program may have.
+    let threads: &[&str] = match what {
+        "quick" | "burst" | "groups" => &["1", "2"],
+        _ => &["2"],
+    };
     for count in counts {
-        for system in systems {
-            let myself = std::env::current_exe().unwrap();
-            let words = [what, system, &count.to_string()];
-            Command::new(myself).args(words).status().unwrap();
+        for threads in threads {
+            for system in systems {
+                let myself = std::env::current_exe().unwrap();
+                let words = [what, system, &count.to_string(), threads];
+                Command::new(myself).args(words).status().unwrap();
+            }
         }
     }
 }
 
-fn one(what: &str, system: &str, count: usize) {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+fn one(what: &str, system: &str, count: usize, threads: usize) {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if 1 < threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().unwrap();
+    print!("{threads} thr  ");
     std::panic::set_hook(Box::new(|_| {}));
     runtime.block_on(async {
         // On a worker thread, so that a wake-up from outside is not measured.

@@ -38,8 +38,11 @@ struct Crasher {
 #[derive(Debug)]
 struct Run {
     probe: Arc<Probe>,
+    /// Until the run has taken its first step: that its start has come back is not enough.
+    first: Option<Arc<Probe>>,
     crash: Arc<Notify>,
-    stop: Notify,
+    /// Whoever asks it to stop waits for its end anew.
+    stopped: bool,
 }
 
 impl AgentRuntime for Crasher {
@@ -49,8 +52,8 @@ impl AgentRuntime for Crasher {
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
         let (probe, crash) = (Arc::clone(&self.probe), Arc::clone(&self.crash));
         Box::pin(async move {
-            probe.up();
-            let run: Box<dyn RunningAgent> = Box::new(Run { probe, crash, stop: Notify::new() });
+            let first = Some(Arc::clone(&probe));
+            let run: Box<dyn RunningAgent> = Box::new(Run { probe, first, crash, stopped: false });
             Ok(run)
         })
     }
@@ -63,22 +66,24 @@ impl RunningAgent for Run {
 
     fn exited(&mut self) -> BoxFuture<'_, ChildExit> {
         Box::pin(async {
-            tokio::select! {
-                () = self.crash.notified() => {
-                    self.probe.crash();
-                    ChildExit::Exited { code: 1 }
-                }
-                () = self.stop.notified() => ChildExit::Finished,
+            if let Some(probe) = self.first.take() {
+                probe.up();
             }
+            if self.stopped {
+                return ChildExit::Finished;
+            }
+            self.crash.notified().await;
+            self.probe.crash();
+            ChildExit::Exited { code: 1 }
         })
     }
 
     fn ask_to_stop(&mut self) {
-        self.stop.notify_one();
+        self.stopped = true;
     }
 
     fn kill(&mut self) {
-        self.stop.notify_one();
+        self.stopped = true;
     }
 }
 

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use crate::actors::tree::TreePorts;
 use crate::logic::severity::{Topic, failure_of, severity_of};
 use crate::ports::{EventDraft, EventSource, RunSpec};
@@ -74,6 +76,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) change: StateChange,
     pub(crate) restarts: u64,
     pub(crate) record: DecisionRecord,
+    /// Whether it is the failure of a downstream.
+    pub(crate) downstream: bool,
 }
 
 /// Raises the events of one supervisor and its children.
@@ -81,12 +85,12 @@ pub(crate) struct Failure<'a> {
 pub(crate) struct Announcer {
     supervisor: ChildName,
     ports: TreePorts,
-    trails: HashMap<ChildName, Trail>,
+    trails: HashMap<ChildName, Trail, RandomState>,
 }
 
 impl Announcer {
     pub(crate) fn new(supervisor: ChildName, ports: TreePorts) -> Self {
-        Self { supervisor, ports, trails: HashMap::new() }
+        Self { supervisor, ports, trails: HashMap::default() }
     }
 
     /// Somebody asked for what comes next: it has no cause among events.
@@ -112,13 +116,19 @@ impl Announcer {
 
     /// Why the child is in this state, in words.
     pub(crate) fn reason(&self, child: &ChildName, state: AgentState) -> String {
-        let Some(trail) = self.trails.get(child) else { return String::new() };
-        let starts = matches!(state, AgentState::Starting | AgentState::Running);
-        if starts && trail.outage.is_some() {
-            format!("restarted; {}", trail.because)
-        } else {
-            trail.because.clone()
+        let mut reason = String::new();
+        self.write_reason(child, state, &mut reason);
+        reason
+    }
+
+    /// Writes why the child is in this state over a text that is there already.
+    pub(crate) fn write_reason(&self, child: &ChildName, state: AgentState, reason: &mut String) {
+        reason.clear();
+        let Some(trail) = self.trails.get(child) else { return };
+        if trail.outage.is_some() && matches!(state, AgentState::Starting | AgentState::Running) {
+            reason.push_str("restarted; ");
         }
+        reason.push_str(&trail.because);
     }
 
     /// A run that an earlier daemon or keeper had begun was taken over.
@@ -171,7 +181,7 @@ impl Announcer {
         };
         let fact = Failed {
             agent_id: about.agent.map(|agent| agent.agent_id.clone()),
-            downstream: None,
+            downstream: failure.downstream.then(|| about.name.clone()),
             name: about.name.clone(),
             failure_type,
             exit,
@@ -419,6 +429,9 @@ fn circuit_text(to: CircuitState, reason: Reason) -> Option<&'static str> {
     match to {
         CircuitState::Open if reason == Reason::TrialFailed => Some("trial failed, circuit open"),
         CircuitState::Open if reason == Reason::ExitRule => Some("circuit opened by an exit rule"),
+        CircuitState::Open if reason == Reason::StartFailed => {
+            Some("its command cannot be executed, circuit open")
+        }
         CircuitState::Open => Some("too many restarts, circuit open"),
         CircuitState::HalfOpen => Some("trial run"),
         CircuitState::ForcedOpen => Some("circuit held open by hand"),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::actors::tree::{MEASURE_EVERY, TreePorts};
@@ -44,7 +45,7 @@ impl JitterSource for SystemJitter {
 
 /// Remembers runs in memory only.
 #[derive(Debug, Default)]
-pub struct MemoryRuns(Mutex<HashMap<ChildName, Generation>>);
+pub struct MemoryRuns(Mutex<HashMap<ChildName, Generation, RandomState>>);
 
 impl RunLog for MemoryRuns {
     fn began(&self, child: &ChildName, generation: Generation) {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::shell::Shell;
 use crate::actors::tree::{Directory, Drain, Family, Node, TreeError, TreePorts, TreeSpec};
-use crate::actors::worker::{ChildReport, Lease, RunEnd, WorkerEnd};
+use crate::actors::worker::{ChildReport, Lease, RunEnd, WorkerLeft};
 use crate::logic::restart::{Call, Reply};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
@@ -136,13 +136,11 @@ impl Actor for SupervisorActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(cell, error) => match error.downcast::<WorkerEnd>() {
-                Ok(end) => state.shell.on_worker_end(*end),
-                Err(error) => {
-                    let exit = ChildExit::Panicked { message: error.to_string() };
-                    state.shell.on_actor_end(cell.get_id(), RunEnd::Exited(exit));
-                }
-            },
+            SupervisionEvent::ActorFailed(_, error) if error.is::<WorkerLeft>() => {}
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let exit = ChildExit::Panicked { message: error.to_string() };
+                state.shell.on_actor_end(cell.get_id(), RunEnd::Exited(exit));
+            }
             SupervisionEvent::ActorTerminated(cell, last, reason) => {
                 let end = end_in(last, reason.as_deref());
                 state.shell.on_actor_end(cell.get_id(), end);

@@ -1,19 +1,22 @@
-//! One worker: one run of a child, from its start to its end.
+//! One worker: the actor of a child, which has one run of it after another.
 //!
-//! The run is the worker's `post_start`, and its end the error that this returns: the worker always
-//! ends by failing with a [`WorkerEnd`]. So one task is all that a run needs, ractor's event is
-//! all that tells of its end, and whoever sees the event knows that nothing of the run is left:
-//! everything of it lives in that future, which is over. A worker takes no messages; what its
-//! supervisor wants of the run stands in [`Orders`].
+//! A restart needs no new actor: the worker waits for the order to begin the next run as long as
+//! there may be one, and ends when its supervisor drops its [`Seat`]. Everything of a run lives in
+//! one future; its end is reported when that future is over, so whoever reads the report knows that
+//! nothing of the run is left. Reports of one run come in their order, because they go one way. A
+//! worker takes no messages; what its supervisor wants stands in [`Orders`].
+//!
+//! The whole life of a worker is its `post_start`, so that a kill ends it wherever it stands. It
+//! leaves by failing with [`WorkerLeft`], which spares ractor's loop for messages.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
@@ -33,17 +36,10 @@ pub(crate) enum RunEnd {
     Exited(ChildExit),
 }
 
-/// The end of a worker, as its supervisor is told of it: nothing of the run is left.
+/// The end of a worker that nobody needs any more.
 #[derive(Debug, thiserror::Error)]
-#[error("run {generation} of {name} has ended")]
-pub(crate) struct WorkerEnd {
-    /// The child.
-    pub(crate) name: ChildName,
-    /// Its run.
-    pub(crate) generation: Generation,
-    /// How it ended.
-    pub(crate) end: RunEnd,
-}
+#[error("nobody needs the worker any more")]
+pub(crate) struct WorkerLeft;
 
 /// What a child tells its supervisor while it lives.
 #[derive(Clone, Debug)]
@@ -60,25 +56,26 @@ pub struct ChildReport {
 /// What is new.
 #[derive(Clone, Debug)]
 pub(crate) enum ChildNews {
-    /// The run executes.
-    Started(RunFace),
+    /// The run executes. Nothing more is known of it if there is no face.
+    Started(Option<Box<RunFace>>),
     /// The run was measured.
     Measured(HealthMetrics),
     /// The run's health changed.
     Health(RunHealth),
+    /// The run has ended, and nothing of it is left. The last that is told of it.
+    Ended(RunEnd),
 }
 
-/// What a worker needs for its run.
+/// What a worker needs for its runs.
 #[derive(Debug)]
 pub(crate) struct WorkerArgs {
     pub(crate) name: ChildName,
-    pub(crate) generation: Generation,
     pub(crate) runtime: Arc<dyn AgentRuntime>,
     pub(crate) owner: ActorRef<SupervisorMsg>,
     pub(crate) orders: Arc<Orders>,
     /// Time between two measurements; `None` when nobody wants them.
     pub(crate) measure_every: Option<Duration>,
-    /// Dropped with the worker's state, which is after its run.
+    /// Dropped with the worker's state, which is after its last run.
     pub(crate) _lease: Option<Arc<Lease>>,
 }
 
@@ -93,7 +90,22 @@ pub(crate) struct Lease {
     pub(crate) _above: Option<Arc<Self>>,
 }
 
-/// What a supervisor wants of a run. A later wish is added to an earlier one that was not yet
+/// A supervisor's hold on a worker. The worker ends when it is dropped, after its run if it has one.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The worker's actor.
+    pub(crate) actor: ActorId,
+    /// What is wanted of it.
+    pub(crate) orders: Arc<Orders>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.orders.add(|wanted| wanted.leave = true);
+    }
+}
+
+/// What a supervisor wants of a worker. A later wish is added to an earlier one that was not yet
 /// seen, so there is nothing that could be full.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
@@ -103,6 +115,16 @@ pub(crate) struct Orders {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Wanted {
+    /// This run shall begin.
+    start: Option<Generation>,
+    /// What shall become of the run under way.
+    end: WantedEnd,
+    /// Nobody needs the worker any more.
+    leave: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct WantedEnd {
     /// The run shall end, in this way.
     stop: Option<Shutdown>,
     /// The run shall be killed as if it had crashed.
@@ -110,31 +132,53 @@ struct Wanted {
 }
 
 impl Orders {
+    /// The supervisor wants a run to begin. It knows that the one before has ended: what was still
+    /// wanted of that is void.
+    pub(crate) fn start(&self, generation: Generation) {
+        self.add(|wanted| *wanted = Wanted { start: Some(generation), ..Wanted::default() });
+    }
+
     /// The supervisor wants the run to end.
     pub(crate) fn stop(&self, shutdown: Shutdown) {
-        self.add(|wanted| wanted.stop = Some(shutdown));
+        self.add(|wanted| wanted.end.stop = Some(shutdown));
     }
 
     /// Somebody wants the run killed as if it had crashed.
     pub(crate) fn kill(&self) {
-        self.add(|wanted| wanted.kill = true);
+        self.add(|wanted| wanted.end.kill = true);
     }
 
     fn add(&self, wish: impl FnOnce(&mut Wanted)) {
-        // A panic while it was locked left it whole, since every change is one step.
-        wish(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        wish(&mut self.lock());
         self.news.notify_one();
     }
 
-    fn take(&self) -> Wanted {
-        std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        // A panic while it was locked left it whole, since every change is one step.
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for what is wanted and takes it. Cancel safe: nothing is taken before it is returned.
-    async fn next(&self) -> Wanted {
+    /// Waits for the next run that is wanted; `None` when the worker is no longer needed. Cancel
+    /// safe: nothing is taken before it is returned.
+    async fn next_run(&self) -> Option<Generation> {
         loop {
-            let wanted = self.take();
-            if wanted != Wanted::default() {
+            let (start, leave) = {
+                let mut wanted = self.lock();
+                (wanted.start.take(), wanted.leave)
+            };
+            if start.is_some() || leave {
+                return start;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// Waits for what shall become of the run and takes it. Cancel safe: nothing is taken before it
+    /// is returned.
+    async fn next_end(&self) -> WantedEnd {
+        loop {
+            let wanted = std::mem::take(&mut self.lock().end);
+            if wanted != WantedEnd::default() {
                 return wanted;
             }
             self.news.notified().await;
@@ -175,22 +219,27 @@ impl Actor for Worker {
         _myself: ActorRef<Self::Msg>,
         args: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let end = run_to_end(args).await;
-        Err(Box::new(WorkerEnd { name: args.name.clone(), generation: args.generation, end }))
+        while let Some(generation) = args.orders.next_run().await {
+            let end = run_to_end(args, generation).await;
+            args.tell(generation, ChildNews::Ended(end));
+        }
+        Err(Box::new(WorkerLeft))
     }
 }
 
-/// Starts the run and stays with it until it has ended and nothing of it is left.
-async fn run_to_end(args: &WorkerArgs) -> RunEnd {
+/// Starts a run and stays with it until it has ended and nothing of it is left.
+async fn run_to_end(args: &WorkerArgs, generation: Generation) -> RunEnd {
     let mut wish = Wish::None;
     let mut begun = false;
     let life = async {
-        match begin(args, &mut wish).await {
+        match begin(args, generation, &mut wish).await {
             Err(end) => end,
             Ok(mut running) => {
                 begun = true;
-                args.tell(ChildNews::Started(running.face()));
-                RunEnd::Exited(follow(args, running.as_mut(), &mut wish).await)
+                let face = Some(running.face()).filter(|face| *face != RunFace::default());
+                args.tell(generation, ChildNews::Started(face.map(Box::new)));
+                let tell = |news| args.tell(generation, news);
+                RunEnd::Exited(follow(args, running.as_mut(), tell, &mut wish).await)
             }
         }
     };
@@ -210,8 +259,8 @@ async fn run_to_end(args: &WorkerArgs) -> RunEnd {
 }
 
 impl WorkerArgs {
-    fn tell(&self, news: ChildNews) {
-        let report = ChildReport { name: self.name.clone(), generation: self.generation, news };
+    fn tell(&self, generation: Generation, news: ChildNews) {
+        let report = ChildReport { name: self.name.clone(), generation, news };
         if self.owner.send_message(SupervisorMsg::Report(report)).is_err() {
             tracing::debug!(child = %self.name, "supervisor ended before its child");
         }
@@ -240,9 +289,13 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "the runtime panicked".to_owned())
 }
 
-async fn begin(args: &WorkerArgs, wish: &mut Wish) -> Result<Box<dyn RunningAgent>, RunEnd> {
+async fn begin(
+    args: &WorkerArgs,
+    generation: Generation,
+    wish: &mut Wish,
+) -> Result<Box<dyn RunningAgent>, RunEnd> {
     let limit = args.runtime.start_timeout();
-    let start = args.runtime.start(args.generation);
+    let start = args.runtime.start(generation);
     let started = async move {
         match limit {
             Some(limit) => tokio::time::timeout(limit, start).await.map_err(|_elapsed| limit),
@@ -262,7 +315,7 @@ async fn begin(args: &WorkerArgs, wish: &mut Wish) -> Result<Box<dyn RunningAgen
             }
         },
         // Cancel safe, and an order during the start ends it either way.
-        wanted = args.orders.next() => {
+        wanted = args.orders.next_end() => {
             let (who, exit) = match wanted.stop {
                 Some(Shutdown::BrutalKill) => (Wish::Forced, ChildExit::Killed),
                 Some(Shutdown::Timeout(_) | Shutdown::Infinity) => {
@@ -277,12 +330,17 @@ async fn begin(args: &WorkerArgs, wish: &mut Wish) -> Result<Box<dyn RunningAgen
     }
 }
 
-async fn follow(args: &WorkerArgs, running: &mut dyn RunningAgent, wish: &mut Wish) -> ChildExit {
+async fn follow(
+    args: &WorkerArgs,
+    running: &mut dyn RunningAgent,
+    tell: impl Fn(ChildNews),
+    wish: &mut Wish,
+) -> ChildExit {
     let mut ticks = args.measure_every.map(tokio::time::interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let mut grace: Option<Pin<Box<Sleep>>> = None;
+    let mut grace = Grace::None;
     loop {
         tokio::select! {
             // An exit goes before an order, an order before a measurement.
@@ -290,10 +348,10 @@ async fn follow(args: &WorkerArgs, running: &mut dyn RunningAgent, wish: &mut Wi
             // `next` is cancel safe by contract: no news is lost.
             news = running.next() => match news {
                 RunNews::Exited(exit) => return exit,
-                RunNews::Health(health) => args.tell(ChildNews::Health(health)),
+                RunNews::Health(health) => tell(ChildNews::Health(health)),
             },
             // Cancel safe.
-            wanted = args.orders.next() => {
+            wanted = args.orders.next_end() => {
                 if let Some(shutdown) = wanted.stop {
                     (*wish, grace) = ask_to_end(running, shutdown);
                 }
@@ -302,43 +360,54 @@ async fn follow(args: &WorkerArgs, running: &mut dyn RunningAgent, wish: &mut Wi
                 }
             }
             // The timer lives outside and goes on.
-            () = over(&mut grace) => {
-                grace = None;
+            () = grace.over() => {
+                grace = Grace::None;
                 *wish = Wish::Forced;
                 running.kill();
             }
             // A tick is cancel safe.
-            () = tick(&mut ticks) => args.tell(ChildNews::Measured(running.measure())),
+            () = tick(&mut ticks) => tell(ChildNews::Measured(running.measure())),
         }
     }
 }
 
-/// Asks the run to end; what comes back is who wants it, and the timer after which it is killed.
-fn ask_to_end(
-    running: &mut dyn RunningAgent,
-    shutdown: Shutdown,
-) -> (Wish, Option<Pin<Box<Sleep>>>) {
+/// Asks the run to end; what comes back is who wants it, and the time after which it is killed.
+fn ask_to_end(running: &mut dyn RunningAgent, shutdown: Shutdown) -> (Wish, Grace) {
     match shutdown {
         Shutdown::BrutalKill => {
             running.kill();
-            (Wish::Forced, None)
+            (Wish::Forced, Grace::None)
         }
         Shutdown::Timeout(limit) => {
             running.ask_to_stop();
-            (Wish::Asked, Some(Box::pin(tokio::time::sleep(limit))))
+            (Wish::Asked, Grace::Given(limit))
         }
         Shutdown::Infinity => {
             running.ask_to_stop();
-            (Wish::Asked, None)
+            (Wish::Asked, Grace::None)
         }
     }
 }
 
-/// Waits for the end of the grace; for ever when there is none.
-async fn over(grace: &mut Option<Pin<Box<Sleep>>>) {
-    match grace {
-        Some(grace) => grace.as_mut().await,
-        None => std::future::pending().await,
+/// The time that a run has to end by itself once it was asked to.
+#[derive(Debug)]
+enum Grace {
+    None,
+    Given(Duration),
+    /// Begun; only a run that does not end at once needs a timer.
+    Begun(Pin<Box<Sleep>>),
+}
+
+impl Grace {
+    /// Waits for its end; for ever when there is none. Cancel safe: once begun it goes on.
+    async fn over(&mut self) {
+        if let Self::Given(limit) = self {
+            *self = Self::Begun(Box::pin(tokio::time::sleep(*limit)));
+        }
+        match self {
+            Self::Begun(sleep) => sleep.as_mut().await,
+            Self::None | Self::Given(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -349,5 +418,36 @@ async fn tick(ticks: &mut Option<Interval>) {
             ticks.tick().await;
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_wanted_of_a_run_that_has_ended_is_not_done_to_the_next() {
+        let orders = Orders::default();
+        orders.start(Generation(1));
+        assert_eq!(orders.next_run().await, Some(Generation(1)));
+        orders.stop(Shutdown::BrutalKill);
+        orders.kill();
+        // The run has ended by itself before it saw that.
+        orders.start(Generation(2));
+        assert_eq!(orders.next_run().await, Some(Generation(2)));
+        assert!(orders.next_end().now_or_never().is_none());
+        orders.kill();
+        assert_eq!(orders.next_end().await, WantedEnd { stop: None, kill: true });
+    }
+
+    #[tokio::test]
+    async fn a_worker_leaves_when_its_seat_is_dropped_but_not_during_its_run() {
+        let orders = Arc::new(Orders::default());
+        orders.start(Generation(1));
+        let seat = Seat { actor: ActorId::Local(1), orders: Arc::clone(&orders) };
+        assert_eq!(orders.next_run().await, Some(Generation(1)));
+        drop(seat);
+        assert!(orders.next_end().now_or_never().is_none());
+        assert_eq!(orders.next_run().await, None);
     }
 }

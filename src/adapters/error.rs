@@ -38,6 +38,12 @@ pub enum AdapterError {
         /// What works.
         instead: &'static str,
     },
+    /// This version cannot reach this kind of downstream.
+    #[error("downstreams of type {kind} cannot be reached by this version")]
+    Missing {
+        /// The kind.
+        kind: &'static str,
+    },
     /// The client library refused the settings.
     #[error("the client cannot be made: {reason}")]
     Client {

@@ -8,13 +8,18 @@
 //! is one connection, or for HTTP a pool of them; an *attempt* is one try of a call.
 
 pub mod breaker;
+pub mod call;
+pub mod care;
+pub mod handles;
 
 mod error;
 pub mod target;
 pub mod tls;
 
+mod connectors;
 pub mod http;
 pub mod json_rpc;
 pub mod websocket;
 
+pub use crate::adapters::connectors::connector;
 pub use crate::adapters::error::AdapterError;

@@ -83,6 +83,7 @@ pub(crate) fn next(next: NextAction) -> String {
         NextKind::StopTree => "stop of the tree",
         NextKind::Stop => "stop",
         NextKind::Assign => "assignment",
+        NextKind::Wait => "wait",
         NextKind::None => return String::new(),
     };
     if next.in_ms == 0 { format!("{what} now") } else { format!("{what} in {}", span(next.in_ms)) }

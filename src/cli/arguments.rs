@@ -6,12 +6,14 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
 use crate::cli::output::Format;
 use crate::cli::tasks::arguments::TaskArguments;
 use crate::cli::values::{
     Moment, agent_name, grace, log_lines, moment, pair, prefix, span, timeout,
 };
+use crate::cli::work_arguments::{DlqArguments, RouteArguments};
 use crate::protocol::command::CircuitSet;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
@@ -128,10 +130,16 @@ pub(crate) enum Verb {
     /// Stop agents and forget them.
     #[command(visible_alias = "rm")]
     Remove(ActArguments),
-    /// Hold a child's circuit open or closed, or let the rules decide again.
+    /// Hold the circuit of a child or downstream open or closed, or let the rules decide again.
     Circuit(CircuitArguments),
+    /// Show and call downstreams.
+    Downstream(DownstreamArguments),
     /// Act on the daemon as a whole.
     System(SystemArguments),
+    /// Ask how tasks are routed.
+    Route(RouteArguments),
+    /// List, send again or drop dead letters.
+    Dlq(DlqArguments),
     /// Show the events that were stored, and follow new ones.
     Events(EventsArguments),
     /// Show what an agent wrote.

@@ -31,12 +31,16 @@ pub(crate) enum Fault {
     AddressUnreadable,
     /// Events are not stored.
     NotStored,
+    /// The call of a downstream failed.
+    CallFailed,
+    /// There is no such downstream.
+    NoSuchDownstream,
 }
 
 impl Fault {
     /// All of them, in the order of their codes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Usage,
         Self::DaemonUnreachable,
         Self::NatsUnreachable,
@@ -47,6 +51,8 @@ impl Fault {
         Self::OutputFailed,
         Self::AddressUnreadable,
         Self::NotStored,
+        Self::CallFailed,
+        Self::NoSuchDownstream,
     ];
 
     /// The stable code.
@@ -63,6 +69,8 @@ impl Fault {
             Self::OutputFailed => "PV0207",
             Self::AddressUnreadable => "PV0208",
             Self::NotStored => "PV0209",
+            Self::CallFailed => "PV0210",
+            Self::NoSuchDownstream => "PV0211",
         }
     }
 
@@ -75,9 +83,12 @@ impl Fault {
                 Exit::Unreachable
             }
             Self::TimedOut => Exit::TimedOut,
-            Self::BadAnswer | Self::DaemonFailed | Self::OutputFailed | Self::NotStored => {
-                Exit::Bad
-            }
+            Self::NoSuchDownstream => Exit::NoSuchId,
+            Self::BadAnswer
+            | Self::DaemonFailed
+            | Self::OutputFailed
+            | Self::NotStored
+            | Self::CallFailed => Exit::Bad,
         }
     }
 }

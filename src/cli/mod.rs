@@ -16,9 +16,12 @@ mod values;
 mod arguments;
 mod colors;
 mod console;
+mod downstream_arguments;
 mod output;
+mod work_arguments;
 
 mod client;
+mod dlq;
 mod find;
 mod nats_client;
 mod session;
@@ -27,10 +30,12 @@ mod tasks;
 
 mod agent_view;
 mod agents;
+mod downstreams;
 mod event_text;
 mod events;
 mod log_files;
 mod logs;
+mod route;
 mod system;
 mod watch;
 
@@ -69,8 +74,10 @@ use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
 use crate::cli::session::Session;
 use crate::cli::tasks::arguments::{TaskArguments, TaskVerb};
+use crate::cli::work_arguments::{DlqArguments, RouteVerb};
 use crate::config::Environment;
 use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
+use crate::transport::connect::Connection;
 
 pub use crate::cli::exit::Exit;
 
@@ -159,8 +166,11 @@ fn act(
         | Verb::Reset(_)
         | Verb::Remove(_)
         | Verb::Circuit(_)
+        | Verb::Downstream(_)
         | Verb::System(_)
+        | Verb::Route(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
+        Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
         Verb::Task(arguments) => task(console, common, arguments, environment),
     }
@@ -225,6 +235,32 @@ fn task(
         tokio::select! {
             // Dropped as a whole on Ctrl-C: what was submitted goes on.
             done = Box::pin(asking) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
+        }
+    })
+}
+
+/// Works on the stream of dead letters itself; no daemon is needed.
+fn dead_letters(
+    console: &mut Console,
+    common: &Common,
+    arguments: &DlqArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let settings = find::find(common, &arguments.at.files, environment, console)?;
+    let runtime = runtime()?;
+    let working = async {
+        let connection = Connection::open(&settings).await;
+        let connection =
+            connection.map_err(|error| nats_client::unreachable_nats(&settings, &error))?;
+        let done = dlq::dlq(console, common.output, &connection, &arguments.verb).await;
+        connection.close().await;
+        done
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            // Dropped on Ctrl-C: what was sent again is out of the stream or sent once only.
+            done = Box::pin(working) => done,
             _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
         }
     })
@@ -301,6 +337,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         | Verb::Reset(arguments)
         | Verb::Remove(arguments) => &arguments.at.files,
         Verb::Circuit(arguments) => &arguments.at.files,
+        Verb::Downstream(arguments) => &arguments.verb.at().files,
         Verb::System(arguments) => match &arguments.verb {
             SystemVerb::Pause(files)
             | SystemVerb::Resume(files)
@@ -308,6 +345,10 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
             | SystemVerb::Reload(files)
             | SystemVerb::Shutdown(files) => &files.files,
         },
+        Verb::Route(arguments) => match &arguments.verb {
+            RouteVerb::Test(arguments) => &arguments.at.files,
+        },
+        Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
         Verb::Task(arguments) => files_of_task(&arguments.verb),
@@ -341,7 +382,11 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Circuit(CircuitArguments { child, set, .. }) => {
             agents::circuit(session, CircuitRequest { child, set: set.into() }).await
         }
+        Verb::Downstream(arguments) => downstreams::downstream(session, arguments.verb).await,
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
+        Verb::Route(arguments) => match arguments.verb {
+            RouteVerb::Test(arguments) => route::test(session, arguments).await,
+        },
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,
         Verb::Run(_)
@@ -350,6 +395,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Flags(_)
         | Verb::Version
         | Verb::Task(_)
+        | Verb::Dlq(_)
         | Verb::Demo(_) => {
             Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
         }

@@ -161,7 +161,7 @@ impl Client for NatsClient {
     }
 }
 
-fn unreachable_nats(settings: &ConnectSettings, error: &ConnectError) -> Failure {
+pub(crate) fn unreachable_nats(settings: &ConnectSettings, error: &ConnectError) -> Failure {
     let message = format!("NATS at {} cannot be used", settings.redacted());
     Failure::new(Fault::NatsUnreachable, message, error.hint()).caused_by(error)
 }

@@ -10,8 +10,9 @@ use crate::cli::human::{age, one_line};
 use crate::cli::output::{Item, Page, value_of};
 use crate::cli::session::{Session, WAIT};
 use crate::protocol::command::{Answer, ControlCommand, EmptyRequest, SystemMode, SystemStatus};
+use crate::protocol::id::ChildName;
 use crate::protocol::spec::Strategy;
-use crate::protocol::status::{CircuitState, TreeNode};
+use crate::protocol::status::{CircuitState, CircuitStatus, TreeNode};
 
 /// Wait for an answer to what may take the daemon a while.
 const LONG_WAIT: Duration = Duration::from_secs(60);
@@ -65,6 +66,12 @@ fn system_lines(session: &Session<'_>, system: &SystemStatus) -> Vec<String> {
         system.agents.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
     line("agents", format!("{count} of at most {}{states}", system.agents_max));
+    if !system.downstreams.is_empty() {
+        let named =
+            |(name, circuit): (&ChildName, &CircuitStatus)| format!("{name} {}", circuit.state);
+        let circuits: Vec<String> = system.downstreams.iter().map(named).collect();
+        line("calls", circuits.join(", "));
+    }
     let outbox = &system.outbox;
     line(
         "outbox",
@@ -95,7 +102,11 @@ fn mode(mode: SystemMode) -> &'static str {
 }
 
 /// An answer that lacks what was asked for: a refusal, or nonsense.
-fn without(session: &mut Session<'_>, answer: &Answer, what: &str) -> Result<Exit, Failure> {
+pub(crate) fn without(
+    session: &mut Session<'_>,
+    answer: &Answer,
+    what: &str,
+) -> Result<Exit, Failure> {
     match &answer.error {
         Some(error) => refused(session, answer, error.into()),
         None => {

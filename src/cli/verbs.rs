@@ -244,6 +244,7 @@ fn system() -> Value {
         flags: [("supervision".to_owned(), true), ("coordination".to_owned(), false)].into(),
         state_dir: "/var/lib/provost".to_owned(),
         subject_prefix: "acme".to_owned(),
+        downstreams: Default::default(),
     };
     json!({"ok": true, "system": status})
 }

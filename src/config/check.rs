@@ -88,6 +88,7 @@ fn config(checker: &mut Checker<'_>, raw: RawConfig) -> Option<Config> {
     let supervision = checker.supervision(raw.supervision);
     let coordination = coordination(&raw.coordination);
     let routing = routing(&raw.routing);
+    let resources = checker.resources(&raw.resources);
     let events = checker.events(&raw.events);
     let agents = check_agents::pool(&raw.agents);
     let agent_types = checker.agent_types(raw.agent_types, probes);
@@ -103,6 +104,7 @@ fn config(checker: &mut Checker<'_>, raw: RawConfig) -> Option<Config> {
         supervision: supervision?,
         coordination,
         routing,
+        resources,
         events,
         agents,
         agent_types,
@@ -382,6 +384,7 @@ fn coordination(raw: &RawCoordination) -> Switch<Coordination> {
     Switch::Enabled(Coordination {
         task_distribution_strategy: raw.task_distribution_strategy,
         resource_sharing: raw.resource_sharing_enabled,
+        undeclared_resources: raw.undeclared_resources.into(),
     })
 }
 

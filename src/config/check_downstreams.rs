@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::check::Checker;
 use crate::config::check_nats::address_fault;
+use crate::config::check_policies::health_check;
 use crate::config::downstream::{
     Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
 };
@@ -22,8 +23,10 @@ impl Checker<'_> {
         raw: BTreeMap<String, RawDownstream>,
     ) -> BTreeMap<ChildName, Downstream> {
         let mut downstreams = BTreeMap::new();
+        let names: Vec<String> = raw.keys().cloned().collect();
         for (name, raw) in raw {
             let key = join("downstreams", &name);
+            self.fallback_exists(&key, &name, &raw.resilience.fallback, &names);
             let downstream = self.downstream(&key, raw);
             if let (Some(name), Some(downstream)) = (self.parsed(&key, &name), downstream) {
                 downstreams.insert(name, downstream);
@@ -47,6 +50,7 @@ impl Checker<'_> {
             endpoint: endpoint?,
             auth: auth?,
             resilience,
+            health: health_check(&raw.health),
             client_id: raw.config.client_id,
             keep_alive: raw.config.keep_alive.0,
             origin: self.origin(key),
@@ -148,13 +152,19 @@ impl Checker<'_> {
         Resilience {
             timeout: raw.timeout.0,
             max_concurrent: usize::try_from(raw.max_concurrent).unwrap_or(usize::MAX),
+            max_waiting: usize::try_from(raw.max_waiting).unwrap_or(usize::MAX),
+            max_wait: raw.max_wait.0,
+            hedge_after: raw.hedge_after.map(|after| after.0),
             retry: Retry {
                 max_attempts: retry.max_attempts,
                 initial: retry.initial.0,
                 multiplier: retry.multiplier,
                 max: retry.max.0,
+                idempotent_methods: retry.idempotent_methods.iter().cloned().collect(),
             },
             breaker,
+            rate_limit: self.rate_limit(&format!("{key}.rate_limit"), &raw.rate_limit),
+            fallback: self.fallback(&format!("{key}.fallback"), &raw.fallback),
         }
     }
 

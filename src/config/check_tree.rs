@@ -16,16 +16,19 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 9] = [
+pub const RESERVED_NAMES: [&str; 12] = [
     "root",
     "system",
     "agents",
+    "downstreams",
     "nats",
     "outbox",
+    "calls",
     "commands",
+    "coordinator",
     "keeper",
     "nats_server",
-    "coordinator",
+    "resources",
 ];
 
 /// What a name in the tree stands for.

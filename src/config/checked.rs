@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::config::agent::{AgentEntry, AgentType, Pool, SupervisorEntry};
 use crate::config::downstream::Downstream;
 use crate::config::nats::Nats;
-use crate::config::raw::Distribution;
+use crate::logic::resources::ResourceSpec;
 use crate::protocol::fact::{FailureType, Severity};
-use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
+use crate::protocol::id::{AgentTypeName, ChildName, NodeName, SubjectId};
+use crate::protocol::route::Distribution;
 use crate::protocol::subject::SubjectPrefix;
 
 /// Everything that is configured.
@@ -26,6 +27,8 @@ pub struct Config {
     pub coordination: Switch<Coordination>,
     /// Advanced routing; enabled only where coordination is.
     pub routing: Switch<Routing>,
+    /// Shared resources by name.
+    pub resources: BTreeMap<SubjectId, ResourceSpec>,
     /// The way of events out.
     pub events: Events,
     /// The pool of agents.
@@ -108,6 +111,17 @@ pub struct Coordination {
     pub task_distribution_strategy: Distribution,
     /// Whether pools, locks and quotas are shared.
     pub resource_sharing: bool,
+    /// What a resource is that is asked for and not declared.
+    pub undeclared_resources: Undeclared,
+}
+
+/// What a resource is that nobody declared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Undeclared {
+    /// A lock of that name.
+    Lock,
+    /// Unknown: requests are refused.
+    Refuse,
 }
 
 /// Settings of advanced routing.

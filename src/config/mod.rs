@@ -33,6 +33,8 @@ mod raw;
 mod raw_agent;
 mod raw_downstream;
 mod raw_nats;
+mod raw_policies;
+mod raw_resources;
 mod raw_rules;
 
 mod schema;
@@ -45,7 +47,9 @@ mod check_downstreams;
 mod check_exec;
 mod check_limits;
 mod check_nats;
+mod check_policies;
 mod check_probes;
+mod check_resources;
 mod check_rules;
 mod check_tree;
 
@@ -61,10 +65,11 @@ mod users;
 pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, SupervisorEntry};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
-    Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch,
+    Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch, Undeclared,
 };
 pub use crate::config::downstream::{
-    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Resilience, Retry,
+    Downstream, DownstreamAuth, DownstreamKind, Endpoint, Fallback, HealthCheck, RateLimit,
+    Resilience, Retry,
 };
 pub use crate::config::env::Environment;
 pub use crate::config::fault::{Fault, Faults};
@@ -77,7 +82,7 @@ pub use crate::config::nats::{
     Storage, StreamSettings, TlsUse,
 };
 pub use crate::config::place::{FilePlace, Place};
-pub use crate::config::raw::{CommandPermission, Distribution};
+pub use crate::config::raw::CommandPermission;
 pub use crate::config::schema::schema_json;
 pub use crate::config::spawn::{
     Additions, EnvPattern, EnvPatternError, SpawnPermission, SpawnRefusal,
@@ -85,3 +90,4 @@ pub use crate::config::spawn::{
 pub use crate::config::spec::SpecError;
 pub use crate::config::units::Secret;
 pub use crate::config::users::{Account, AccountEntry, AccountError, account};
+pub use crate::protocol::route::Distribution;

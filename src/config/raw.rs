@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::raw_agent::{RawAgent, RawAgentType, RawSupervisor};
 use crate::config::raw_downstream::RawDownstream;
 use crate::config::raw_nats::RawNats;
+use crate::config::raw_resources::{RawResource, RawUndeclared};
 use crate::config::units::{ByteSize, Span};
 use crate::protocol::fact::Severity;
+use crate::protocol::route::Distribution;
 
 /// Configuration of provost.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -30,6 +32,8 @@ pub(crate) struct RawConfig {
     pub(crate) coordination: RawCoordination,
     /// Advanced routing; needs coordination.
     pub(crate) routing: RawRouting,
+    /// Shared resources by name: locks, pools and quotas; need coordination.
+    pub(crate) resources: BTreeMap<String, RawResource>,
     /// How events leave the daemon.
     pub(crate) events: RawEvents,
     /// The pool of agents and what may be started in it.
@@ -107,28 +111,6 @@ impl Default for RawSupervision {
     }
 }
 
-/// How tasks or calls are spread over the agents that can take them.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Distribution {
-    /// Each in turn.
-    #[default]
-    RoundRobin,
-    /// Each in turn, as often as its weight says.
-    WeightedRoundRobin,
-    /// The one with the least to do.
-    LeastLoaded,
-    /// The less loaded one of two drawn.
-    PowerOfTwo,
-    /// All of them.
-    Broadcast,
-    /// The same one for the same key.
-    Sticky,
-    /// The one that is named.
-    Direct,
-}
-
 /// Coordination.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -141,6 +123,8 @@ pub(crate) struct RawCoordination {
     pub(crate) task_distribution_strategy: Distribution,
     /// Whether pools, locks and quotas are shared.
     pub(crate) resource_sharing_enabled: bool,
+    /// What a resource is that is asked for and not declared.
+    pub(crate) undeclared_resources: RawUndeclared,
 }
 
 impl Default for RawCoordination {
@@ -149,6 +133,7 @@ impl Default for RawCoordination {
             enabled: false,
             task_distribution_strategy: Distribution::RoundRobin,
             resource_sharing_enabled: true,
+            undeclared_resources: RawUndeclared::Lock,
         }
     }
 }

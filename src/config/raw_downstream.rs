@@ -1,8 +1,11 @@
 //! Raw structs of downstreams.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::raw_policies::{RawFallback, RawHealthCheck, RawRateLimit};
 use crate::config::units::{Secret, Span};
 
 /// How a downstream is spoken to.
@@ -39,6 +42,8 @@ pub(crate) struct RawDownstream {
     pub(crate) auth: RawAuth,
     /// What is done about its faults.
     pub(crate) resilience: RawResilience,
+    /// How it is looked after.
+    pub(crate) health: RawHealthCheck,
     /// Settings of some kinds.
     pub(crate) config: RawAdapter,
 }
@@ -121,10 +126,24 @@ pub(crate) struct RawResilience {
     /// Calls under way at a time.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) max_concurrent: u32,
+    /// Calls that may wait for their turn while so many are under way.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub(crate) max_waiting: u32,
+    /// Longest time that they wait; with 0s none waits.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    pub(crate) max_wait: Span,
+    /// A second attempt of a harmless call begins when the first has taken as long; never when
+    /// absent.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
+    pub(crate) hedge_after: Option<Span>,
     /// Repetition of failed calls.
     pub(crate) retry: RawRetry,
     /// Circuit breaker.
     pub(crate) circuit_breaker: RawBreaker,
+    /// Calls that may pass within a time.
+    pub(crate) rate_limit: RawRateLimit,
+    /// What answers when the downstream does not.
+    pub(crate) fallback: RawFallback,
 }
 
 impl Default for RawResilience {
@@ -132,8 +151,13 @@ impl Default for RawResilience {
         Self {
             timeout: Span::secs(5),
             max_concurrent: 100,
+            max_waiting: 100,
+            max_wait: Span(Duration::ZERO),
+            hedge_after: None,
             retry: RawRetry::default(),
             circuit_breaker: RawBreaker::default(),
+            rate_limit: RawRateLimit::default(),
+            fallback: RawFallback::default(),
         }
     }
 }
@@ -155,11 +179,21 @@ pub(crate) struct RawRetry {
     /// Longest delay.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "24h"))]
     pub(crate) max: Span,
+    /// Methods that do the same twice as once, and so may be repeated when nobody knows whether
+    /// they were done; for `json_rpc` and `websocket`. HTTP's own methods say it themselves.
+    #[schemars(inner(length(min = 1, max = 255)), length(max = 1000))]
+    pub(crate) idempotent_methods: Vec<String>,
 }
 
 impl Default for RawRetry {
     fn default() -> Self {
-        Self { max_attempts: 3, initial: Span::millis(100), multiplier: 2.0, max: Span::secs(30) }
+        Self {
+            max_attempts: 3,
+            initial: Span::millis(100),
+            multiplier: 2.0,
+            max: Span::secs(30),
+            idempotent_methods: Vec::new(),
+        }
     }
 }
 

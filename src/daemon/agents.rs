@@ -120,6 +120,12 @@ impl AgentMaker {
         &self.nats_url
     }
 
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The journal of agents.
     #[must_use]
     pub fn registry(&self) -> &Registry {

@@ -13,43 +13,49 @@ use tokio::sync::watch;
 
 use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
+use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
-use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch};
+use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch, Undeclared};
 use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
-use crate::daemon::coordinator::{CoordinatorService, Parts};
+use crate::daemon::coordinator::{CoordinatorService, Parts, tasks_at_first};
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
+use crate::daemon::nodes::{
+    config_error, keeper_options, own, sink, supervisor_node, supervisor_spec, wanted,
+};
 use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
-use crate::daemon::sinks::{AgentsOnly, Observed};
-use crate::daemon::{Options, services, settings};
+use crate::daemon::{Options, downstreams, services, settings};
 use crate::logic::ledger::Policies;
-use crate::ports::{CommandHandler, EventSink, Ids, Service, WallClock};
+use crate::logic::resources::ResourceSpec;
+use crate::ports::{CommandHandler, HealthChecks, Ids, Service, WallClock};
 use crate::protocol::command::{NatsStatus, TasksStatus};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
-    BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
-    SupervisorSpec,
+    BackoffSpec, ChildSpec, Jitter, RestartPolicy, Shutdown, Strategy, SupervisorSpec,
 };
-use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched};
+use crate::runtimes::keeper::{KeeperService, KeeperSlot, Launched};
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
+use crate::transport::dead_letter_watch::{DeadLetterWatch, Growth};
+use crate::transport::downstreams::CallService;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
-use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
+use crate::transport::outbox::{Outbox, OutboxService};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::remotes::RemoteService;
+use crate::transport::resources::{ResourceService, ResourceSettings};
 use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 14] = [
+pub const OWN_NAMES: [&str; 17] = [
     "root",
     "system",
     "agents",
@@ -62,7 +68,10 @@ pub const OWN_NAMES: [&str; 14] = [
     "remotes",
     "newcomers",
     "coordinator",
+    "calls",
     "commands",
+    "resources",
+    "dead_letters",
     "http",
 ];
 
@@ -96,6 +105,7 @@ struct Builder<'a> {
     identity: Identity,
     bound: Bound,
     tasks: watch::Sender<TasksStatus>,
+    desk: Desk,
 }
 
 impl Plan {
@@ -154,6 +164,7 @@ impl Plan {
             severities: Arc::new(settings::severities(&config)),
             measure_every: settings::measure_every(&config),
         };
+        let desk = downstreams::desk(&config, &ports, &slot)?;
         let handle = TreeHandle::new(own("root")?, ports);
         let builder = Builder {
             options,
@@ -166,6 +177,7 @@ impl Plan {
             identity,
             bound: Bound::default(),
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
+            desk,
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
         Ok(Self { tree, handle, keeper, launched, wanted })
@@ -187,16 +199,28 @@ impl Builder<'_> {
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
         let handler = self.handler(handle)?;
-        let mut children = vec![
-            supervisor_node(own("system")?, Strategy::OneForOne, system)?,
-            supervisor_node(own("agents")?, Strategy::OneForOne, agents)?,
-            self.part("newcomers", newcomers)?,
-        ];
+        let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
+        if !self.desk.is_empty() {
+            let downstreams = self.downstreams();
+            children.push(supervisor_node(own("downstreams")?, Strategy::OneForOne, downstreams)?);
+            let calls = CallService::new(self.slot.clone(), Arc::new(self.desk.clone()));
+            children.push(self.part("calls", calls)?);
+        }
+        children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
+        children.push(self.part("newcomers", newcomers)?);
         if let Switch::Enabled(coordination) = &self.config.coordination {
             let parts = self.coordinator(handle, coordination);
             children.push(self.part("coordinator", CoordinatorService::new(parts))?);
         }
         children.push(self.commands(Arc::clone(&handler))?);
+        if let Some(resources) = self.resources(handle) {
+            children.push(self.part("resources", resources)?);
+        }
+        if settings::needs_jetstream(&self.config) {
+            let (sink, name) = (Arc::clone(&handle.ports().sink), own("dead_letters")?);
+            let watch = DeadLetterWatch::new(self.slot.clone(), sink, name, Growth::default());
+            children.push(self.part("dead_letters", watch)?);
+        }
         if let Http::Listen(address) = self.config.provost.http {
             children.push(self.part("http", self.web(address, handler, handle))?);
         }
@@ -276,13 +300,11 @@ impl Builder<'_> {
             order.push(entry.name.clone());
             nodes.insert(entry.name.clone(), node);
         }
-        let nested: BTreeSet<&ChildName> = self
-            .config
-            .supervisors
-            .values()
-            .flat_map(|entry| entry.children.iter())
-            .map(|(name, _)| name)
-            .collect();
+        let nested = self.nested();
+        for (name, downstream) in self.desk.all().filter(|(name, _)| nested.contains(name)) {
+            // Those after it in its supervisor's order lean on it.
+            nodes.insert(name.clone(), self.downstream(name, downstream, Start::Connected));
+        }
         let mut top: Vec<Node> = Vec::new();
         let tops = self.config.supervisors.iter().filter(|(name, _)| !nested.contains(name));
         for (_, entry) in tops {
@@ -302,6 +324,24 @@ impl Builder<'_> {
             }
         }
         Ok(top)
+    }
+
+    /// Children of configured supervisors.
+    fn nested(&self) -> BTreeSet<&ChildName> {
+        let entries = self.config.supervisors.values();
+        entries.flat_map(|entry| entry.children.iter()).map(|(name, _)| name).collect()
+    }
+
+    /// Downstreams that no configured supervisor has.
+    fn downstreams(&self) -> Vec<Node> {
+        let nested = self.nested();
+        let free = self.desk.all().filter(|(name, _)| !nested.contains(name));
+        free.map(|(name, one)| self.downstream(name, one, Start::AtOnce)).collect()
+    }
+
+    fn downstream(&self, name: &ChildName, one: &Arc<Downstream>, start: Start) -> Node {
+        let origin = self.config.downstreams.get(name).and_then(|settings| settings.origin.clone());
+        downstreams::node(name, one, &self.outside, (start, origin))
     }
 
     /// A configured supervisor with its children, which are taken out of `nodes`.
@@ -353,7 +393,8 @@ impl Builder<'_> {
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
-        Ok(Arc::new(TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop)))
+        let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
+        Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
     }
 
     fn coordinator(&self, handle: &TreeHandle, coordination: &Coordination) -> Parts {
@@ -382,12 +423,31 @@ impl Builder<'_> {
     ) -> WebService {
         let sources = WebSources {
             handler,
-            checks: None,
+            checks: (!self.desk.is_empty())
+                .then(|| Arc::new(self.desk.clone()) as Arc<dyn HealthChecks>),
             clock: Arc::clone(&handle.ports().clock),
             metrics: Arc::new(exporter::render),
         };
         let state_dir = self.config.provost.state_dir.clone();
         WebService::new(address, state_dir, sources, self.bound.clone())
+    }
+
+    /// Shared resources, where they are shared.
+    fn resources(&self, handle: &TreeHandle) -> Option<ResourceService> {
+        let coordination = self.config.coordination.settings()?;
+        let settings = ResourceSettings {
+            declared: self.config.resources.clone(),
+            undeclared: match coordination.undeclared_resources {
+                Undeclared::Lock => Some(ResourceSpec::LOCK),
+                Undeclared::Refuse => None,
+            },
+            replicas: settings::replicas(&self.config),
+        };
+        let ports = handle.ports();
+        coordination.resource_sharing.then(|| {
+            let board = Arc::clone(&ports.board);
+            ResourceService::new(self.slot.clone(), settings, board, Arc::clone(&ports.clock))
+        })
     }
 
     fn commands(&self, handler: Arc<dyn CommandHandler>) -> Result<Node, DaemonError> {
@@ -422,76 +482,4 @@ impl Builder<'_> {
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))
     }
-}
-
-/// What is said of tasks before the coordinator runs, or when there is none.
-fn tasks_at_first(config: &Config) -> TasksStatus {
-    let state = if config.coordination.is_enabled() { "starting" } else { "off" };
-    TasksStatus { state: state.to_owned(), ..TasksStatus::default() }
-}
-
-fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
-    let program = std::env::current_exe().map_err(|source| DaemonError::System {
-        what: "cannot find the program's own path",
-        source,
-    })?;
-    Ok(KeeperOptions::new(program, config.provost.state_dir.clone()))
-}
-
-/// Names whose runs of an earlier daemon are expected to be claimed: agents that are declared or were
-/// spawned, and the embedded server if one is used.
-fn wanted(config: &Config, registry: &Registry) -> Result<BTreeSet<ChildName>, DaemonError> {
-    let declared = config.agents_list.iter().map(|entry| entry.name.clone());
-    let spawned = registry.spawned_before().into_iter().map(|(name, _)| name);
-    let mut names: BTreeSet<ChildName> = declared.chain(spawned).collect();
-    if matches!(config.nats.target, NatsTarget::Embedded) {
-        names.insert(own(services::SERVER)?);
-    }
-    Ok(names)
-}
-
-/// A supervisor of the daemon's own, or of the configuration.
-fn supervisor_spec(name: ChildName, policy: RestartPolicy) -> ChildSpec {
-    ChildSpec {
-        kind: ChildKind::Supervisor,
-        shutdown: Shutdown::Infinity,
-        significance: Significance::Ordinary,
-        policy,
-        ..ChildSpec::otp_worker(name)
-    }
-}
-
-fn supervisor_node(
-    name: ChildName,
-    strategy: Strategy,
-    children: Vec<Node>,
-) -> Result<Node, DaemonError> {
-    let tree = TreeSpec::new(SupervisorSpec::new(name.clone(), strategy), children);
-    let backoff = BackoffSpec { initial: Duration::from_millis(100), ..BackoffSpec::default() };
-    Ok(Node::supervisor(supervisor_spec(name, RestartPolicy { backoff, circuit: None }), tree))
-}
-
-/// Events go to the outbox; the observer sees them too; without supervision only agents' own.
-fn sink(
-    outbox: Arc<dyn EventSink>,
-    options: &Options,
-    (settings, clock): (&OutboxSettings, &Arc<dyn WallClock>),
-) -> Arc<dyn EventSink> {
-    let observed: Arc<dyn EventSink> = match &options.observer {
-        Some(observer) => {
-            let clock = Arc::clone(clock);
-            Arc::new(Observed::new(outbox, observer.clone(), settings, clock))
-        }
-        None => outbox,
-    };
-    let supervised = options.config.config.supervision.is_enabled();
-    if supervised { observed } else { Arc::new(AgentsOnly::new(observed)) }
-}
-
-fn own(name: &str) -> Result<ChildName, DaemonError> {
-    name.parse().map_err(|error| config_error(&format!("{name}: {error}")))
-}
-
-fn config_error(message: &str) -> DaemonError {
-    DaemonError::Config { message: message.to_owned() }
 }

@@ -33,10 +33,7 @@ pub fn streams(config: &Config) -> Vec<StreamSettings> {
     if !needs_jetstream(config) {
         return Vec::new();
     }
-    let profile = match config.nats.profile {
-        config::Profile::Development => StreamProfile::Development,
-        config::Profile::Production => StreamProfile::Production,
-    };
+    let profile = profile(config);
     let coordination = if config.coordination.is_enabled() {
         CoordinationStreams::With
     } else {
@@ -58,6 +55,19 @@ pub fn streams(config: &Config) -> Vec<StreamSettings> {
         }
     }
     streams
+}
+
+fn profile(config: &Config) -> StreamProfile {
+    match config.nats.profile {
+        config::Profile::Development => StreamProfile::Development,
+        config::Profile::Production => StreamProfile::Production,
+    }
+}
+
+/// Copies of what is kept.
+#[must_use]
+pub fn replicas(config: &Config) -> usize {
+    profile(config).replicas()
 }
 
 fn adjust(stream: &mut StreamSettings, wanted: &Wanted) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::logic::restart::{ChildView, Phase, Trial};
 use crate::protocol::decision::{NextAction, NextKind};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::RestartType;
 use crate::protocol::status::{AgentState, CircuitState, CircuitStatus, HealthStatus, Readiness};
 
@@ -49,6 +50,38 @@ pub fn state_of(
         Phase::Parked(_) => AgentState::Parked,
         Phase::Stopped => AgentState::Stopped,
         Phase::Finished => AgentState::Terminated,
+    }
+}
+
+/// Returns whether an agent in a state may be given work. Poor health alone does not forbid it, bad
+/// health does: whoever is found unhealthy is about to be restarted.
+#[must_use]
+pub fn standing_of(
+    state: AgentState,
+    health: HealthStatus,
+    readiness: Readiness,
+    intake: Intake,
+) -> Standing {
+    match state {
+        AgentState::Running | AgentState::Degraded | AgentState::Probation => {
+            match (intake, readiness, health) {
+                (Intake::Draining, _, _) => Standing::Draining,
+                (Intake::Open, Readiness::Starting | Readiness::NotReady, _)
+                | (Intake::Open, Readiness::Ready, HealthStatus::Unhealthy) => Standing::NotReady,
+                (Intake::Open, Readiness::Ready, _) if state == AgentState::Probation => {
+                    Standing::OnTrial
+                }
+                (Intake::Open, Readiness::Ready, _) => Standing::Ready,
+            }
+        }
+        AgentState::Quarantined => Standing::CircuitOpen,
+        AgentState::Created
+        | AgentState::Starting
+        | AgentState::Stopping
+        | AgentState::Backoff
+        | AgentState::Parked
+        | AgentState::Stopped
+        | AgentState::Terminated => Standing::Down,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod circuit;
 pub mod restart;
 
 pub mod breaker;
+pub mod call;
 pub mod retry;
 
 pub mod beats;
@@ -23,3 +24,7 @@ pub mod lifecycle;
 pub mod overall;
 pub mod severity;
 pub mod template;
+
+pub mod gather;
+pub mod resources;
+pub mod routing;

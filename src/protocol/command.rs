@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
-use crate::protocol::status::{AgentStatus, TreeNode};
+use crate::protocol::route::{RouteAnswer, RouteQuery};
+use crate::protocol::status::{AgentStatus, CircuitStatus, TreeNode};
 
 /// Largest command accepted, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 256 * 1024;
@@ -149,6 +150,8 @@ pub enum ControlCommand {
     Shutdown(EmptyRequest),
     /// Sets a child's circuit by hand.
     Circuit(CircuitRequest),
+    /// Tells which agent would get a task, and why, and sends nothing.
+    Route(RouteQuery),
 }
 
 /// Sets a circuit by hand.
@@ -257,6 +260,9 @@ pub struct Answer {
     /// Lines of a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogLines>,
+    /// Who would be picked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Box<RouteAnswer>>,
     /// The refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CommandError>,
@@ -325,6 +331,10 @@ pub struct SystemStatus {
     pub state_dir: String,
     /// Subject prefix.
     pub subject_prefix: String,
+    /// Circuits of the downstreams, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, CircuitStatus>")]
+    pub downstreams: BTreeMap<ChildName, CircuitStatus>,
 }
 
 /// What the daemon is doing.

@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::id::EventId;
+use crate::protocol::route::Distribution;
 use crate::protocol::spec::{OnExceeded, RestartType, Strategy};
 
 /// Why something was done. A code, not a sentence.
@@ -89,6 +91,28 @@ pub enum Reason {
     BadSubmission,
     /// The result is of an attempt that does not count any more.
     LateResult,
+    /// An agent was picked by the strategy.
+    AgentPicked,
+    /// The agent that its key or its name stands for was picked.
+    AgentKept,
+    /// The agent of the key is away: the key has moved to another.
+    KeyMoved,
+    /// The agents that take part were found.
+    ParticipantsFound,
+    /// No agent has what is needed.
+    NoAgentMatches,
+    /// Agents have what is needed, but none may be given work now.
+    NoAgentRoutable,
+    /// All slots of the agents that could do it are taken.
+    AgentsFull,
+    /// What is asked cannot be routed as it stands.
+    NeedsIncomplete,
+    /// Enough of those that take part have completed their part.
+    CompletionReached,
+    /// Too few of them are left to complete it.
+    CompletionImpossible,
+    /// The deadline has passed.
+    DeadlinePassed,
 }
 
 /// One number, word or truth that a decision was made on.
@@ -142,16 +166,29 @@ impl From<String> for Input {
 }
 
 /// The numbers a decision was made on, by name; durations end in `_ms`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Inputs(pub BTreeMap<Cow<'static, str>, Input>);
+// Shared, because several events tell the same ones.
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct Inputs(pub Arc<BTreeMap<Cow<'static, str>, Input>>);
 
 impl Inputs {
     /// Adds one input.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Input>) -> Self {
-        self.0.insert(Cow::Borrowed(name), value.into());
+        Arc::make_mut(&mut self.0).insert(Cow::Borrowed(name), value.into());
         self
+    }
+}
+
+impl Serialize for Inputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(|inputs| Self(Arc::new(inputs)))
     }
 }
 
@@ -161,6 +198,9 @@ pub struct Rule {
     /// Strategy of the supervisor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+    /// How work is spread over agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// Restart type of the child.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartType>,
@@ -205,8 +245,10 @@ pub enum NextKind {
     StopTree,
     /// The child is stopped.
     Stop,
-    /// The task is given to an agent.
+    /// Work goes to an agent.
     Assign,
+    /// Work waits until an agent can take it.
+    Wait,
     /// Nothing: the child stays as it is until somebody acts.
     None,
 }

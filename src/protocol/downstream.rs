@@ -114,6 +114,18 @@ pub enum CallSource {
     Cache,
 }
 
+impl CallSource {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Fallback => "fallback",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// A call that succeeded.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct CallDone {
@@ -152,6 +164,23 @@ pub enum CallErrorKind {
     Unavailable,
 }
 
+impl CallErrorKind {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::RateLimited => "rate_limited",
+            Self::InvalidRequest => "invalid_request",
+            Self::Unsupported => "unsupported",
+            Self::Timeout => "timeout",
+            Self::RemoteError => "remote_error",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// A call that failed.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, thiserror::Error)]
 #[error("{message}")]
@@ -176,6 +205,28 @@ impl CallError {
     #[must_use]
     pub fn new(kind: CallErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), code: None, retry_after_ms: None, data: None }
+    }
+}
+
+/// The answer to a call on the wire: what it came to, or why not.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct CallAnswer {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// What it came to.
+    #[serde(flatten)]
+    pub done: Option<CallDone>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CallError>,
+}
+
+impl From<Result<CallDone, CallError>> for CallAnswer {
+    fn from(answer: Result<CallDone, CallError>) -> Self {
+        match answer {
+            Ok(done) => Self { ok: true, done: Some(done), error: None },
+            Err(error) => Self { ok: false, done: None, error: Some(error) },
+        }
     }
 }
 

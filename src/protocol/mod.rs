@@ -19,7 +19,10 @@ pub mod subject;
 
 pub mod agent;
 pub mod command;
+pub mod dead_letter;
 pub mod downstream;
+pub mod resource;
+pub mod route;
 pub mod status;
 pub mod task;
 pub mod task_fact;

@@ -278,6 +278,12 @@ pub mod pattern {
     pub const AGENT_EVENTS: &str = "agent.events.>";
     /// Every remote agent's beats.
     pub const AGENT_BEATS: &str = "agent.*.beat";
+    /// Calls of every downstream.
+    pub const DOWNSTREAM_CALLS: &str = "downstream.*.call";
+    /// Messages to every downstream.
+    pub const DOWNSTREAM_PUBLISHES: &str = "downstream.*.publish";
+    /// Questions how every downstream is.
+    pub const DOWNSTREAM_STATUSES: &str = "downstream.*.status";
     /// Subjects of the stream `SUPERVISION`.
     pub const STREAM_SUPERVISION: [&str; 7] = [
         "supervision.failures.>",

@@ -41,10 +41,16 @@ pub mod presence;
 pub mod remotes;
 
 pub mod commands;
+pub mod downstreams;
 pub mod micro;
 pub mod request;
+pub mod resources;
 mod unique;
 
 pub mod outbox;
+pub mod queue;
+
+pub mod dead_letter_watch;
+pub mod dead_letters;
 
 pub mod tasks;

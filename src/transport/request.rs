@@ -10,6 +10,7 @@ use crate::protocol::command::{
     AgentCommand, AgentRequest, COMMAND_BYTES_MAX, CircuitRequest, CommandError, ControlCommand,
     EmptyRequest, ErrorKind, GRACE_MS_MAX, LOG_LINES_MAX, LogsRequest, SpawnRequest,
 };
+use crate::protocol::route::RouteQuery;
 use crate::transport::unique::UniqueMap;
 
 const AGENT_COMMANDS: [&str; 11] = [
@@ -17,8 +18,8 @@ const AGENT_COMMANDS: [&str; 11] = [
     "list",
 ];
 
-const CONTROL_COMMANDS: [&str; 8] =
-    ["status", "tree", "pause", "resume", "drain", "reload", "shutdown", "circuit"];
+const CONTROL_COMMANDS: [&str; 9] =
+    ["status", "tree", "pause", "resume", "drain", "reload", "shutdown", "circuit", "route"];
 
 /// Longest text in one field, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -64,12 +65,24 @@ pub fn parse_control_command(bytes: &[u8]) -> Result<ControlCommand, CommandErro
         "drain" => read(name, rest).map(ControlCommand::Drain),
         "reload" => read(name, rest).map(ControlCommand::Reload),
         "shutdown" => read(name, rest).map(ControlCommand::Shutdown),
+        "route" => read(name, rest).and_then(checked_route).map(ControlCommand::Route),
         _ => read::<CircuitRequest>(name, rest)
             .and_then(|request| {
                 checked_target("child", &request.child)?;
                 Ok(request)
             })
             .map(ControlCommand::Circuit),
+    }
+}
+
+fn checked_route(query: RouteQuery) -> Result<RouteQuery, CommandError> {
+    match query.check() {
+        Ok(()) => Ok(query),
+        Err(fault) => {
+            let hint = "the fields are required_capabilities, where, strategy, participants, \
+                        sticky_key and avoid";
+            Err(invalid(fault.to_string(), hint))
+        }
     }
 }
 

@@ -41,8 +41,10 @@ mod embedded;
 mod outbox;
 mod presence;
 mod streams;
+mod work;
 
 mod cases;
 mod cli;
 mod daemon;
+mod downstreams;
 mod examples;

@@ -304,11 +304,8 @@ async fn one_who_adds_a_child_whose_end_was_not_told_yet_brings_what_it_runs() {
     tokio::time::sleep(seconds(2)).await;
     // The group waits for the slow one; the job is stopped after it, and for good.
     handle.start_child(&name("root"), world.node(job(), vec![Run::Obeys])).await.unwrap();
-    tokio::time::sleep(seconds(10)).await;
-    let stopped = ["ask slow", "kill slow", "end slow", "ask job", "end job"];
     let log = world.log();
-    assert_eq!(log[..4], ["start w1", "start job", "start slow", "end w1"]);
-    assert_eq!(log[4..9], stopped);
+    assert_eq!(log[4..9], ["ask slow", "kill slow", "end slow", "ask job", "end job"]);
     assert_eq!(log[9..], ["start w1", "start slow", "start job"]);
     assert_eq!(handle.board().get(&name("job")).unwrap().state, AgentState::Running);
     assert!(tree.shutdown(seconds(60)).await);
@@ -348,6 +345,36 @@ async fn a_stopped_child_stays_down_until_it_is_started_again() {
     assert_eq!(handle.board().get(&w1).unwrap().state, AgentState::Running);
     assert!(!world.sink.types().contains(&"supervision.failure".to_owned()));
     assert!(tree.shutdown(seconds(60)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_has_one_actor_for_all_its_runs_and_none_when_it_is_down() {
+    let crashes = || (0..3).map(|_| crash(1)).chain([Run::Obeys]).collect();
+    let plain = child("w1", RestartPolicy::OTP);
+    let limit = Limit { intensity: 100, period: seconds(60) };
+    let root = supervisor("root", Strategy::OneForAll, Some(limit));
+    let mut world = World::new().with(plain, crashes()).with(child("w2", policy()), crashes());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let outside = tasks();
+    let tree = world.start(root).await.unwrap();
+    let with_both = tasks();
+    tokio::time::sleep(seconds(100)).await;
+    assert!(world.log().iter().filter(|line| *line == "start w1").count() > 3, "no restarts");
+    assert_eq!(tasks(), with_both);
+
+    let handle = tree.handle();
+    for (down, child) in [name("w1"), name("w2")].into_iter().enumerate() {
+        handle.call(&child, Call::TerminateChild(child.clone()), "test").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(tasks(), with_both - down - 1, "{child} is down");
+    }
+    for child in [name("w1"), name("w2")] {
+        handle.call(&child, Call::RestartChild(child.clone()), "test").await.unwrap();
+    }
+    assert_eq!(tasks(), with_both);
+    assert!(tree.shutdown(seconds(60)).await);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), outside);
 }
 
 #[tokio::test(start_paused = true)]

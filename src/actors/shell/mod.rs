@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use ractor::{ActorId, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,12 +27,13 @@ use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg};
 use crate::actors::tree::{
     Body, Directory, Drain, DynamicChildren, Forgotten, Node, TreeError, TreePorts, TreeSpec, lock,
 };
-use crate::actors::worker::{ChildNews, ChildReport, Orders, RunEnd, WorkerEnd};
+use crate::actors::worker::{ChildNews, ChildReport, RunEnd, Seat};
 use crate::logic::lifecycle::{self, Intake};
 use crate::logic::restart::{CallId, ChildView, Input, StartOutcome, Supervisor};
 use crate::ports::{RunFace, RunHealth, RunOrigin};
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{AgentSpec, Strategy, SupervisorSpec};
 use crate::protocol::status::AgentState;
 
@@ -41,8 +43,17 @@ const ENDED_SHOWN_MAX: usize = 1_000;
 /// The actor of a child that lives.
 #[derive(Debug)]
 enum Cell {
-    Worker(ActorId, Arc<Orders>),
+    Worker(Seat),
     Supervisor(ActorRef<SupervisorMsg>),
+}
+
+/// Which actor a child's next run has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cast {
+    /// The one of the run that has ended.
+    Same,
+    /// Another: that one is gone.
+    Next,
 }
 
 /// A run under way.
@@ -61,6 +72,8 @@ struct Kid {
     /// Whether its node stands in the tree's description.
     listed: bool,
     live: Option<Live>,
+    /// Its worker, between two runs.
+    idle: Option<Seat>,
     intake: Intake,
     /// What speaks for the present run, if something does.
     health: Option<Box<RunHealth>>,
@@ -81,7 +94,7 @@ pub(crate) struct Shell {
     forgotten: Forgotten,
     spec: SupervisorSpec,
     machine: Option<Supervisor>,
-    kids: HashMap<ChildName, Kid>,
+    kids: HashMap<ChildName, Kid, RandomState>,
     kids_made: u64,
     /// Child supervisors that live, and how they ended as long as something of them is left.
     ends: HashMap<ActorId, Option<RunEnd>>,
@@ -127,7 +140,7 @@ impl Shell {
             forgotten: Forgotten::default(),
             spec,
             machine: None,
-            kids: HashMap::new(),
+            kids: HashMap::default(),
             kids_made: 0,
             ends: HashMap::new(),
             watchers: JoinSet::new(),
@@ -205,14 +218,17 @@ impl Shell {
             ChildNews::Started(face) => self.on_started(name, generation, face),
             ChildNews::Measured(metrics) => self.on_measured(&name, generation, metrics),
             ChildNews::Health(health) => self.on_health(name, generation, health),
+            ChildNews::Ended(end) => self.on_gone(name, generation, end, Cast::Same),
         }
     }
 
     /// A run executes. Its health is known before it is shown, so that one that is still starting is
     /// never shown as running.
-    fn on_started(&mut self, name: ChildName, generation: Generation, face: RunFace) {
-        let health = face.health.clone();
-        self.on_face(&name, face);
+    fn on_started(&mut self, name: ChildName, generation: Generation, face: Option<Box<RunFace>>) {
+        let health = face.as_ref().and_then(|face| face.health.clone());
+        if let Some(face) = face {
+            self.on_face(&name, *face);
+        }
         let outcome = StartOutcome::Up;
         self.feed(Input::Started { child: name.clone(), generation, outcome }, Some(name.clone()));
         if let Some(health) = health {
@@ -253,29 +269,27 @@ impl Shell {
         self.feed(Input::Started { child: child.clone(), generation, outcome }, Some(child));
     }
 
-    /// A worker has ended, and nothing of its run is left.
-    pub(crate) fn on_worker_end(&mut self, end: WorkerEnd) {
-        let WorkerEnd { name, generation, end } = end;
-        self.on_gone(name, generation, end);
-    }
-
     /// Nothing is left of a child supervisor's run.
     pub(crate) fn on_supervisor_gone(&mut self, child: ChildName, generation: Generation) {
         let end = match self.live(&child, generation).map(|live| &live.cell) {
             Some(Cell::Supervisor(actor)) => self.ends.remove(&actor.get_id()).flatten(),
-            Some(Cell::Worker(..)) | None => None,
+            Some(Cell::Worker(_)) | None => None,
         };
-        self.on_gone(child, generation, end.unwrap_or(RunEnd::Exited(ChildExit::Killed)));
+        let end = end.unwrap_or(RunEnd::Exited(ChildExit::Killed));
+        self.on_gone(child, generation, end, Cast::Next);
     }
 
-    fn on_gone(&mut self, child: ChildName, generation: Generation, end: RunEnd) {
+    fn on_gone(&mut self, child: ChildName, generation: Generation, end: RunEnd, cast: Cast) {
         let current = |live: &Live| live.generation == generation;
         let kid = self.kids.get_mut(&child);
         let Some(kid) = kid.filter(|kid| kid.live.as_ref().is_some_and(current)) else {
             tracing::debug!(child = %child, %generation, "stale end dropped");
             return;
         };
-        kid.live = None;
+        kid.idle = match (kid.live.take().map(|live| live.cell), cast) {
+            (Some(Cell::Worker(seat)), Cast::Same) => Some(seat),
+            (Some(Cell::Worker(_) | Cell::Supervisor(_)) | None, _) => None,
+        };
         kid.health = None;
         let input = match end {
             RunEnd::Exited(exit) => Input::Exited { child: child.clone(), generation, exit },
@@ -287,23 +301,24 @@ impl Shell {
         self.feed(input, Some(child));
     }
 
-    /// An actor has ended that did not say whose it was: a child supervisor, whose end is kept
-    /// until nothing of it is left; or a worker, which ends so only by a bug.
+    /// An actor has ended: a child supervisor, whose end is kept until nothing of it is left; or a
+    /// worker that is still needed, which ends only by a bug.
     pub(crate) fn on_actor_end(&mut self, actor: ActorId, end: RunEnd) {
         if let Some(kept) = self.ends.get_mut(&actor) {
             *kept = Some(end);
             return;
         }
-        let worker = |live: &Live| matches!(&live.cell, Cell::Worker(id, _) if *id == actor);
-        let found = self.kids.iter().find_map(|(name, kid)| {
-            kid.live
-                .as_ref()
-                .filter(|live| worker(live))
-                .map(|live| (name.clone(), live.generation))
+        let worker = |live: &Live| matches!(&live.cell, Cell::Worker(seat) if seat.actor == actor);
+        let found = self.kids.iter_mut().find_map(|(name, kid)| {
+            if kid.idle.as_ref().is_some_and(|seat| seat.actor == actor) {
+                kid.idle = None;
+            }
+            let live = kid.live.as_ref().filter(|live| worker(live))?;
+            Some((name.clone(), live.generation))
         });
         if let Some((child, generation)) = found {
             tracing::warn!(child = %child, ?end, "worker ended without its end");
-            self.on_gone(child, generation, end);
+            self.on_gone(child, generation, end, Cast::Next);
         }
     }
 
@@ -323,7 +338,7 @@ impl Shell {
     /// Kills a child's run as if it had crashed.
     pub(crate) fn kill_run(&self, child: &ChildName) {
         match self.kids.get(child).and_then(|kid| kid.live.as_ref()).map(|live| &live.cell) {
-            Some(Cell::Worker(_, orders)) => orders.kill(),
+            Some(Cell::Worker(seat)) => seat.orders.kill(),
             // ractor kills the children of a killed actor.
             Some(Cell::Supervisor(actor)) => actor.kill(),
             None => {}
@@ -339,7 +354,7 @@ impl Shell {
             };
         }
         self.announcer.requested(child, why);
-        self.show(&mut vec![child.clone()]);
+        self.show(self.now(), &mut vec![child.clone()]);
     }
 
     /// A child supervisor did not stop in time.
@@ -412,20 +427,44 @@ impl Shell {
     }
 
     fn state_of(&self, child: &ChildName, view: &ChildView) -> AgentState {
-        let kid = self.kids.get(child);
-        let told = kid.and_then(|kid| kid.health.as_ref());
-        let (status, readiness) =
-            told.map_or_else(Default::default, |told| (told.status, told.readiness));
-        let intake = kid.map(|kid| kid.intake).unwrap_or_default();
-        lifecycle::state_of(view, status, readiness, intake)
+        state_of(self.kids.get(child), view)
+    }
+
+    fn is_downstream(&self, child: &ChildName) -> bool {
+        match self.kids.get(child).map(|kid| &kid.body) {
+            Some(Body::Worker(worker)) => worker.runtime.is_downstream(),
+            Some(Body::Supervisor(_)) | None => false,
+        }
     }
 
     fn agent(&self, child: &ChildName) -> Option<Arc<AgentSpec>> {
-        match &self.kids.get(child)?.body {
-            Body::Worker(worker) => worker.agent.clone(),
+        self.kids.get(child)?.agent().cloned()
+    }
+}
+
+impl Kid {
+    fn agent(&self) -> Option<&Arc<AgentSpec>> {
+        match &self.body {
+            Body::Worker(worker) => worker.agent.as_ref(),
             Body::Supervisor(_) => None,
         }
     }
+}
+
+fn state_of(kid: Option<&Kid>, view: &ChildView) -> AgentState {
+    let told = kid.and_then(|kid| kid.health.as_ref());
+    let (status, readiness) =
+        told.map_or_else(Default::default, |told| (told.status, told.readiness));
+    let intake = kid.map(|kid| kid.intake).unwrap_or_default();
+    lifecycle::state_of(view, status, readiness, intake)
+}
+
+fn standing_of(kid: Option<&Kid>, state: AgentState) -> Standing {
+    let told = kid.and_then(|kid| kid.health.as_ref());
+    let (status, readiness) =
+        told.map_or_else(Default::default, |told| (told.status, told.readiness));
+    let intake = kid.map(|kid| kid.intake).unwrap_or_default();
+    lifecycle::standing_of(state, status, readiness, intake)
 }
 
 pub(crate) fn about<'a>(

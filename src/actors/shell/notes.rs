@@ -8,7 +8,6 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::tree::{GaveUp, TreeError, lock};
 use crate::actors::worker::{ChildNews, ChildReport, RunEnd};
 use crate::logic::restart::{EndScope, Note};
-use crate::ports::RunFace;
 use crate::protocol::decision::DecisionRecord;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::fact::{Fact, Severity, StateChange};
@@ -50,6 +49,10 @@ impl Shell {
                 let agent = self.agent(&child);
                 let about = about(&child, agent.as_deref(), self.generation(&child));
                 self.announcer.circuit(about, from, to, &record);
+                touched.push(child);
+            }
+            Note::Recovered { child, .. } if self.is_downstream(&child) => {
+                self.announcer.outage_over(&child);
                 touched.push(child);
             }
             Note::Recovered { child, generation, since, attempts, .. } => {
@@ -97,6 +100,7 @@ impl Shell {
             },
             restarts: view.map_or(0, |view| view.restarts),
             record,
+            downstream: self.is_downstream(child),
         };
         self.announcer.failed(about(child, agent.as_deref(), generation), failure);
     }
@@ -107,7 +111,7 @@ impl Shell {
         self.announcer.supervisor(Fact::SupervisorStarted, children, None, Severity::Info);
         self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Running);
         if let Some(owner) = &self.owner {
-            let news = ChildNews::Started(RunFace::default());
+            let news = ChildNews::Started(None);
             let name = self.spec.name.clone();
             let report = ChildReport { name, generation: owner.generation, news };
             if owner.parent.send_message(SupervisorMsg::Report(report)).is_err() {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::actors::shell::{Cell, Live, Shell};
 use crate::actors::supervisor::{Owner, SupervisorActor, SupervisorArgs, SupervisorMsg};
 use crate::actors::tree::{Body, TreeSpec, WorkerBody};
-use crate::actors::worker::{Lease, Orders, Worker, WorkerArgs};
+use crate::actors::worker::{Lease, Orders, Seat, Worker, WorkerArgs};
 use crate::protocol::exit::StartError;
 use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::spec::Shutdown;
@@ -20,6 +20,13 @@ impl Shell {
         self.ports.runs.began(child, generation);
         if !self.kids.contains_key(child) {
             self.adopt_spare(child);
+        }
+        if let Some(kid) = self.kids.get_mut(child)
+            && let Some(seat) = kid.idle.take()
+        {
+            seat.orders.start(generation);
+            kid.live = Some(Live { generation, cell: Cell::Worker(seat) });
+            return;
         }
         let begun = match self.kids.get(child).map(|kid| &kid.body) {
             Some(Body::Worker(body)) => self.start_worker(child, generation, body),
@@ -55,9 +62,9 @@ impl Shell {
         body: &WorkerBody,
     ) -> Result<Cell, StartError> {
         let orders = Arc::new(Orders::default());
+        orders.start(generation);
         let args = WorkerArgs {
             name: child.clone(),
-            generation,
             runtime: Arc::clone(&body.runtime),
             owner: self.myself.clone(),
             orders: Arc::clone(&orders),
@@ -66,7 +73,7 @@ impl Shell {
             _lease: self.owner.as_ref().map(|owner| Arc::clone(&owner.lease)),
         };
         let (actor, _) = self.spawn(Worker, args)?;
-        Ok(Cell::Worker(actor.get_id(), orders))
+        Ok(Cell::Worker(Seat { actor: actor.get_id(), orders }))
     }
 
     fn start_supervisor(
@@ -141,8 +148,8 @@ impl Shell {
             return;
         };
         let sent = match (&live.cell, shutdown) {
-            (Cell::Worker(_, orders), shutdown) => {
-                orders.stop(shutdown);
+            (Cell::Worker(seat), shutdown) => {
+                seat.orders.stop(shutdown);
                 true
             }
             (Cell::Supervisor(actor), Shutdown::BrutalKill) => {

@@ -1,11 +1,13 @@
 //! Shows children on the board and tells their changes of state.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Shell, about, tell};
+use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Live, Shell, about, standing_of, state_of, tell};
 use crate::actors::tree::{Body, DynamicChildren, Family, Node};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle::{self, Intake};
@@ -13,6 +15,7 @@ use crate::logic::restart::{ChildView, Input, Phase, Supervisor};
 use crate::ports::RunHealth;
 use crate::protocol::fact::{HealthMetrics, HealthReported};
 use crate::protocol::id::{ChildName, Generation};
+use crate::protocol::route::Standing;
 use crate::protocol::spec::{AgentSpec, ChildKind, RestartType};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
 
@@ -64,18 +67,26 @@ impl Shell {
     }
 
     /// Compares the touched children with the board and tells what changed, by name.
-    pub(in crate::actors::shell) fn show(&mut self, touched: &mut Vec<ChildName>) {
+    pub(in crate::actors::shell) fn show(&mut self, now: Instant, touched: &mut Vec<ChildName>) {
         touched.sort_unstable();
         touched.dedup();
+        // What is shown together is of one time.
+        let mut since = None;
         for child in touched.iter() {
             match self.view(child) {
-                Some(view) => self.show_child(child, &view),
+                Some(view) => self.show_child((now, &mut since), child, &view),
                 None => self.show_end(child),
             }
         }
     }
 
-    fn show_child(&mut self, child: &ChildName, view: &ChildView) {
+    fn show_child(
+        &mut self,
+        (now, since): (Instant, &mut Option<Timestamp>),
+        child: &ChildName,
+        view: &ChildView,
+    ) {
+        let kid = self.kids.get(child);
         let new = match view.phase {
             // A child that was not started in this life of its supervisor is as the last one left
             // it.
@@ -87,10 +98,11 @@ impl Shell {
             | Phase::Quarantined(_)
             | Phase::Parked(_)
             | Phase::Stopped
-            | Phase::Finished => self.state_of(child, view),
+            | Phase::Finished => state_of(kid, view),
         };
+        let is_present = |live: &Live| live.generation == view.generation;
         let runs = matches!(view.phase, Phase::Up(_) | Phase::Stopping)
-            && self.live(child, view.generation).is_some();
+            && kid.and_then(|kid| kid.live.as_ref()).is_some_and(is_present);
         let retry_at = match view.phase {
             Phase::Quarantined(until) => until,
             Phase::Created
@@ -102,20 +114,20 @@ impl Shell {
             | Phase::Stopped
             | Phase::Finished => None,
         };
-        let now = self.now();
         let next = lifecycle::next_of(view, now)
             .map(|next| (next.action, now + Duration::from_millis(next.in_ms)));
-        let reason = self.announcer.reason(child, new);
-        let since = self.ports.clock.now();
+        let standing = standing_of(kid, new);
         let shown = self.ports.board.update(child, |entry| {
             let old = entry.state;
             if old != new {
-                (entry.state, entry.since) = (new, since);
+                (entry.state, entry.since) =
+                    (new, *since.get_or_insert_with(|| self.ports.clock.now()));
             }
+            entry.standing = standing;
             if !runs {
                 entry.run_is_over();
             }
-            entry.reason = reason;
+            self.announcer.write_reason(child, new, &mut entry.reason);
             entry.generation = view.generation;
             entry.restarts = view.restarts;
             entry.circuit = view.circuit;
@@ -126,12 +138,33 @@ impl Shell {
             && old != new
         {
             tracing::info!(child = %child, from = %old, to = %new, "state changed");
-            let agent = self.agent(child);
-            let about = about(child, agent.as_deref(), view.generation);
+            let agent = kid.and_then(Kid::agent).map(Arc::as_ref);
+            let about = about(child, agent, view.generation);
             self.announcer.state_changed(about, old, new, pid);
         }
         if view.phase == Phase::Stopped && view.outage.is_none() {
             self.announcer.outage_over(child);
+        }
+        self.release_worker(child, view.phase);
+    }
+
+    /// Lets the worker of a child go that nothing will start again by itself.
+    fn release_worker(&mut self, child: &ChildName, phase: Phase) {
+        let stays = match phase {
+            Phase::Starting(_)
+            | Phase::Up(_)
+            | Phase::Stopping
+            | Phase::Waiting(_)
+            | Phase::Quarantined(Some(_))
+            | Phase::Parked(_) => true,
+            Phase::Created | Phase::Quarantined(None) | Phase::Stopped | Phase::Finished => false,
+        };
+        let restarts = || self.machine.as_ref().is_some_and(Supervisor::restarts_group);
+        if !stays
+            && !restarts()
+            && let Some(kid) = self.kids.get_mut(child)
+        {
+            kid.idle = None;
         }
     }
 
@@ -227,7 +260,7 @@ impl Shell {
         self.kids_made = self.kids_made.saturating_add(1);
         let order = self.kids_made;
         let intake = Intake::Open;
-        let kid = Kid { body, order, listed: false, live: None, intake, health: None };
+        let kid = Kid { body, order, listed: false, live: None, idle: None, intake, health: None };
         self.kids.insert(name, kid);
     }
 
@@ -315,6 +348,8 @@ impl Shell {
             agent_type: agent.agent_type.clone(),
             runtime: agent.runtime,
             labels: agent.labels.clone(),
+            capabilities: agent.capabilities.clone(),
+            slots: agent.slots.max(1),
         };
         Entry {
             name: name.clone(),
@@ -322,6 +357,7 @@ impl Shell {
             parent: Some(self.spec.name.clone()),
             agent: agent.map(face),
             state: AgentState::Created,
+            standing: Standing::Down,
             generation: self.ports.runs.last(name),
             pid: None,
             containment: None,

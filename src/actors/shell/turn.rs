@@ -15,7 +15,10 @@ impl Shell {
         let jitter = self.ports.jitter.fraction();
         let Some(machine) = &mut self.machine else { return };
         let actions = machine.on_input(now, input, jitter);
-        self.carry_out(now, touched.into_iter().collect(), actions);
+        // The child itself, from the machine too, and one that is acted on in its wake.
+        let mut all = Vec::with_capacity(4);
+        all.extend(touched);
+        self.carry_out(now, all, actions);
     }
 
     pub(in crate::actors::shell) fn carry_out(
@@ -25,7 +28,7 @@ impl Shell {
         actions: Vec<Action>,
     ) {
         if let Some(machine) = &mut self.machine {
-            touched.extend(machine.take_changed());
+            touched.append(&mut machine.take_changed());
         }
         // Whoever is answered must find on the board what the answer says.
         let mut answers = Vec::new();
@@ -45,18 +48,18 @@ impl Shell {
                 Action::Note(note) => self.tell(now, *note, &mut touched),
                 Action::Ready => self.on_ready(),
                 Action::Ended { exit, scope } => {
-                    self.show(&mut touched);
+                    self.show(now, &mut touched);
                     answer(answers);
                     return self.on_ended(exit, scope);
                 }
             }
         }
-        self.show(&mut touched);
+        self.show(now, &mut touched);
         answer(answers);
-        self.set_timer();
+        self.set_timer(now);
     }
 
-    fn set_timer(&mut self) {
+    fn set_timer(&mut self, now: Instant) {
         let wanted = self.machine.as_ref().and_then(Supervisor::deadline);
         if self.timer.as_ref().map(|(at, _)| *at) == wanted {
             return;
@@ -67,7 +70,7 @@ impl Shell {
         self.timers_set = self.timers_set.saturating_add(1);
         let Some(at) = wanted else { return };
         let number = self.timers_set;
-        let delay = at.saturating_duration_since(self.now()).max(Duration::from_micros(1));
+        let delay = at.saturating_duration_since(now).max(Duration::from_micros(1));
         let timer = self.myself.send_after(delay, move || SupervisorMsg::Deadline(number));
         self.timer = Some((at, timer));
     }

@@ -145,6 +145,13 @@ impl Breaker {
         self.engine.deadline_ms()
     }
 
+    /// Time until [`Self::deadline_ms`].
+    #[must_use]
+    pub fn wait_ms(&self) -> Option<u64> {
+        let now_ms = self.ticks.now_ms();
+        self.deadline_ms().map(|deadline| deadline.saturating_sub(now_ms))
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

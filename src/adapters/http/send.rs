@@ -74,13 +74,7 @@ impl Sender {
         if in_query && !call.params.is_null() {
             add_query(&mut url, &call.params)?;
         }
-        let mut headers = headers(call)?;
-        if let Some(key) = &call.idempotency_key {
-            let value = HeaderValue::from_str(key)
-                .map_err(|_invalid| wrong("idempotency_key is no header value".to_owned()))?;
-            headers.insert(HeaderName::from_static("idempotency-key"), value);
-        }
-        let mut builder = self.client.request(method, url).headers(headers);
+        let mut builder = self.client.request(method, url).headers(headers(call)?);
         if !in_query && !call.params.is_null() {
             builder = builder.json(&call.params);
         }
@@ -193,6 +187,11 @@ fn headers(call: &CallRequest) -> Result<HeaderMap, AttemptError> {
         let value = HeaderValue::from_str(value)
             .map_err(|_invalid| wrong(format!("header {name} has no valid value")))?;
         headers.insert(known, value);
+    }
+    if let Some(key) = &call.idempotency_key {
+        let value = HeaderValue::from_str(key)
+            .map_err(|_invalid| wrong("idempotency_key is no header value".to_owned()))?;
+        headers.insert(HeaderName::from_static("idempotency-key"), value);
     }
     Ok(headers)
 }

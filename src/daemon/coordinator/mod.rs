@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
+use crate::config::Config;
 use crate::daemon::coordinator::desk::Desk;
 use crate::logic::ledger::{Policies, TypePolicy};
 use crate::ports::{BoxFuture, Ids, JitterSource, Ready, Service, ServiceError, WallClock};
@@ -104,4 +105,11 @@ impl Service for CoordinatorService {
         // Reading all logs takes its time.
         Duration::from_secs(120)
     }
+}
+
+/// What is said of tasks before the coordinator runs, or when there is none.
+#[must_use]
+pub fn tasks_at_first(config: &Config) -> TasksStatus {
+    let state = if config.coordination.is_enabled() { "starting" } else { "off" };
+    TasksStatus { state: state.to_owned(), ..TasksStatus::default() }
 }

@@ -7,12 +7,13 @@
 
 mod agents;
 mod refusals;
+mod route;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ use crate::board::Entry;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::handler::refusals::{refused, reload_refused, stopping, unknown};
 use crate::logic::restart::Call;
-use crate::ports::{BoxFuture, CommandHandler};
+use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
 use crate::protocol::command::{
     AgentCommand, AgentRequest, Answer, CircuitRequest, CommandError, ControlCommand, ErrorKind,
     GRACE_MS_MAX, NatsStatus, SystemMode, TasksStatus,
@@ -85,6 +86,7 @@ pub struct TreeHandler {
     coming: Mutex<BTreeSet<ChildName>>,
     mode: Mutex<SystemMode>,
     shutdown: CancellationToken,
+    downstreams: Option<Arc<dyn DownstreamCalls>>,
 }
 
 /// A place of the pool and a name, given back on drop.
@@ -131,8 +133,10 @@ impl CommandHandler for TreeHandler {
 
     fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            if !matches!(command, ControlCommand::Status(_) | ControlCommand::Tree(_))
-                && let Err(refused) = self.maker.check_change()
+            if !matches!(
+                command,
+                ControlCommand::Status(_) | ControlCommand::Tree(_) | ControlCommand::Route(_)
+            ) && let Err(refused) = self.maker.check_change()
             {
                 return refused.into();
             }
@@ -145,6 +149,7 @@ impl CommandHandler for TreeHandler {
                 ControlCommand::Reload(_) => Err(reload_refused()),
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
+                ControlCommand::Route(query) => self.route(query),
             };
             outcome.unwrap_or_else(Answer::from)
         })
@@ -167,12 +172,23 @@ impl TreeHandler {
             coming: Mutex::new(BTreeSet::new()),
             mode: Mutex::new(SystemMode::Running),
             shutdown,
+            downstreams: None,
         }
+    }
+
+    /// The handler of a daemon that has downstreams: their circuits are theirs.
+    #[must_use]
+    pub fn with_downstreams(self, downstreams: Arc<dyn DownstreamCalls>) -> Self {
+        Self { downstreams: Some(downstreams), ..self }
     }
 
     async fn circuit(&self, request: &CircuitRequest) -> Outcome {
         let entry = self.find(&request.child)?;
         let name = entry.name.clone();
+        let downstreams = self.downstreams.as_ref();
+        if downstreams.and_then(|all| all.set_circuit(&name, request.set)).is_some() {
+            return Ok(Answer::done());
+        }
         let call = Call::SetCircuit(name.clone(), request.set);
         let why = "circuit set by hand";
         self.tree.call(&name, call, why).await.map_err(|error| refused(&error, &name))?;

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::actors::tree::Drain;
+use crate::adapters::care::state_with;
 use crate::board::Entry;
 use crate::daemon::handler::{Outcome, TreeHandler, lock, now};
 use crate::logic::restart::Call;
 use crate::protocol::command::{Answer, SystemMode, SystemStatus};
+use crate::protocol::id::ChildName;
+use crate::protocol::status::{CircuitStatus, TreeNode};
 
 impl TreeHandler {
     pub(in crate::daemon::handler) fn list(&self) -> Answer {
@@ -17,8 +20,15 @@ impl TreeHandler {
     }
 
     pub(in crate::daemon::handler) fn whole_tree(&self) -> Answer {
-        let tree = self.tree.board().tree(self.tree.root(), now());
+        let mut tree = self.tree.board().tree(self.tree.root(), now());
+        if let Some(root) = &mut tree {
+            show_circuits(root, &self.circuits());
+        }
         Answer { tree: tree.map(Box::new), ..Answer::done() }
+    }
+
+    fn circuits(&self) -> BTreeMap<ChildName, CircuitStatus> {
+        self.downstreams.as_ref().map(|all| all.circuits()).unwrap_or_default()
     }
 
     pub(in crate::daemon::handler) fn system(&self) -> Answer {
@@ -42,6 +52,7 @@ impl TreeHandler {
             flags: self.facts.flags.clone(),
             state_dir: self.facts.state_dir.display().to_string(),
             subject_prefix: self.facts.subject_prefix.clone(),
+            downstreams: self.circuits(),
         };
         Answer { system: Some(Box::new(system)), ..Answer::done() }
     }
@@ -80,4 +91,13 @@ impl TreeHandler {
         self.shutdown.cancel();
         self.system()
     }
+}
+
+/// Puts the circuits of downstreams, and the states that they make, into the tree.
+fn show_circuits(node: &mut TreeNode, circuits: &BTreeMap<ChildName, CircuitStatus>) {
+    if let Some(circuit) = circuits.get(&node.name) {
+        node.circuit = *circuit;
+        node.state = state_with(node.state, circuit.state);
+    }
+    node.children.iter_mut().for_each(|child| show_circuits(child, circuits));
 }

@@ -78,7 +78,7 @@ impl Supervisor {
     }
 
     fn terminate_child(&mut self, turn: &mut Turn, call: CallId, name: &ChildName) {
-        let Some((place, phase)) = self.find(name) else {
+        let Some((place, phase)) = self.phase(name) else {
             return turn.refuse(call, Refusal::NotFound);
         };
         self.disappoint(turn, place);
@@ -104,7 +104,7 @@ impl Supervisor {
         if self.spec.strategy == Strategy::SimpleOneForOne {
             return turn.refuse(call, Refusal::SimpleOneForOne);
         }
-        match self.find(name) {
+        match self.phase(name) {
             None => turn.refuse(call, Refusal::NotFound),
             Some((_, Phase::Up(_) | Phase::Starting(_) | Phase::Stopping)) => {
                 turn.refuse(call, Refusal::Running);
@@ -117,7 +117,7 @@ impl Supervisor {
         if self.spec.strategy == Strategy::SimpleOneForOne {
             return turn.refuse(call, Refusal::SimpleOneForOne);
         }
-        match self.find(name) {
+        match self.phase(name) {
             None => turn.refuse(call, Refusal::NotFound),
             Some((_, Phase::Up(_) | Phase::Starting(_) | Phase::Stopping)) => {
                 turn.refuse(call, Refusal::Running);
@@ -136,7 +136,7 @@ impl Supervisor {
     }
 
     fn bounce_child(&mut self, turn: &mut Turn, call: CallId, name: &ChildName) {
-        match self.find(name) {
+        match self.phase(name) {
             None => turn.refuse(call, Refusal::NotFound),
             Some((place, Phase::Up(_))) => {
                 self.call_waits(place, call);
@@ -182,7 +182,7 @@ impl Supervisor {
     }
 
     fn reset_child(&mut self, turn: &mut Turn, call: CallId, name: &ChildName) {
-        let Some((place, phase)) = self.find(name) else {
+        let Some((place, phase)) = self.phase(name) else {
             return turn.refuse(call, Refusal::NotFound);
         };
         self.clear_account(turn, place, Circuit::close);
@@ -216,7 +216,7 @@ impl Supervisor {
     }
 
     fn set_circuit(&mut self, turn: &mut Turn, call: CallId, name: &ChildName, set: CircuitSet) {
-        let Some((place, phase)) = self.find(name) else {
+        let Some((place, phase)) = self.phase(name) else {
             return turn.refuse(call, Refusal::NotFound);
         };
         if self.children.get(&place).is_none_or(|child| child.is_otp()) {
@@ -284,9 +284,8 @@ impl Supervisor {
         self.answer(turn, place, &Reply::Refused(refusal));
     }
 
-    fn find(&self, name: &ChildName) -> Option<(Place, Phase)> {
-        let place = *self.places.get(name)?;
-        self.children.get(&place).map(|child| (place, child.phase))
+    fn phase(&self, name: &ChildName) -> Option<(Place, Phase)> {
+        self.find(name).map(|(place, child)| (place, child.phase))
     }
 
     /// The call is answered when the start or stop that it asks for has ended.

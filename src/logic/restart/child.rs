@@ -108,7 +108,8 @@ pub(super) struct Child {
     /// Starts asked for; the first is no restart.
     pub(super) starts: u64,
     pub(super) restarts: u64,
-    pub(super) circuit: Option<Circuit>,
+    /// Boxed: a child by OTP's rules has none.
+    pub(super) circuit: Option<Box<Circuit>>,
     /// Failures in a row, which the backoff grows with.
     pub(super) failures: u32,
     pub(super) outage: Option<Outage>,
@@ -127,7 +128,7 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn new(spec: Arc<ChildSpec>, generation: Generation) -> Self {
-        let circuit = spec.policy.circuit.map(Circuit::new);
+        let circuit = spec.policy.circuit.map(|circuit| Box::new(Circuit::new(circuit)));
         Self {
             spec,
             phase: Phase::Created,
@@ -203,7 +204,7 @@ impl Child {
     }
 
     pub(super) fn circuit_state(&self) -> CircuitState {
-        self.circuit.as_ref().map_or(CircuitState::Closed, Circuit::state)
+        self.circuit.as_deref().map_or(CircuitState::Closed, Circuit::state)
     }
 
     /// How a run ends that does as it is told.

@@ -181,9 +181,9 @@ impl Supervisor {
     ) -> Judged {
         let reason = Reason::ChildLimitExceeded;
         let child = self.children.get_mut(&place);
-        let Some((child, circuit)) = child
-            .and_then(|child| child.circuit.as_mut().map(|circuit| (&mut child.siblings, circuit)))
-        else {
+        let Some((child, circuit)) = child.and_then(|child| {
+            child.circuit.as_deref_mut().map(|circuit| (&mut child.siblings, circuit))
+        }) else {
             return Judged { verdict: Verdict::TryAgain, reason, inputs };
         };
         let give_up =

@@ -195,6 +195,12 @@ impl Supervisor {
         turn.note(Note::GroupRestart { cause: child.spec.name.clone(), members, record });
     }
 
+    /// Whether a group is being restarted: its members are down for a moment only.
+    #[must_use]
+    pub fn restarts_group(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| matches!(group.what, What::Restart))
+    }
+
     /// The group operation goes no further.
     pub(super) fn end_group(&mut self, turn: &mut Turn) {
         self.group = None;
@@ -221,8 +227,13 @@ impl Supervisor {
         if ending && self.spec.strategy == Strategy::SimpleOneForOne {
             return self.stop_all(turn);
         }
-        let last = self.children.range((Bound::Included(group.first), below)).next_back();
-        let Some((place, child)) = last else { return self.all_down(turn) };
+        // The one that was asked to stop is found without a walk.
+        let asked = match below {
+            Bound::Included(place) => self.children.get_key_value(&place),
+            Bound::Excluded(_) | Bound::Unbounded => None,
+        };
+        let last = || self.children.range((Bound::Included(group.first), below)).next_back();
+        let Some((place, child)) = asked.or_else(last) else { return self.all_down(turn) };
         let place = *place;
         match child.task {
             // OTP would have ended this start before it looked at the failure; so the group waits

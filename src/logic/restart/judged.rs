@@ -13,7 +13,7 @@ use crate::logic::restart::machine::{Supervisor, Turn};
 use crate::logic::restart::record::{at_once, exit_inputs, opening_inputs, under_rule};
 use crate::logic::restart::types::{EndScope, Note, Phase};
 use crate::protocol::decision::{Inputs, NextKind, Reason};
-use crate::protocol::exit::{ChildExit, ExitAction};
+use crate::protocol::exit::{ChildExit, ExitAction, StartError};
 use crate::protocol::spec::{Significance, Strategy};
 use crate::protocol::status::CircuitState;
 
@@ -108,7 +108,7 @@ impl Supervisor {
             return Ok(inputs);
         }
         let child = self.children.get_mut(&place);
-        let Some(circuit) = child.and_then(|child| child.circuit.as_mut()) else {
+        let Some(circuit) = child.and_then(|child| child.circuit.as_deref_mut()) else {
             return Ok(inputs);
         };
         let from = circuit.state();
@@ -119,7 +119,7 @@ impl Supervisor {
         let inputs = opening_inputs(inputs, circuit, opening);
         Err(Judged {
             verdict: Verdict::Quarantine(from, opening),
-            reason: Reason::ExitRule,
+            reason: failure.reason_of_rule(),
             inputs,
         })
     }
@@ -135,11 +135,29 @@ impl Supervisor {
 }
 
 impl Failure {
-    /// What a rule wants done about it.
+    /// What a rule wants done about it. A command that cannot be executed at all is the same fault of
+    /// the configuration as exit codes 126 and 127 of a shell.
     fn action(&self) -> Option<ExitAction> {
         match self {
             Self::Exit(exit) => exit.judged().map(|judged| judged.action),
-            Self::Start(_) => None,
+            Self::Start(
+                StartError::NotFound { .. }
+                | StartError::NotExecutable { .. }
+                | StartError::BadDirectory { .. },
+            ) => Some(ExitAction::Quarantine),
+            Self::Start(
+                StartError::System { .. }
+                | StartError::Timeout { .. }
+                | StartError::Failed { .. }
+                | StartError::Refused { .. },
+            ) => None,
+        }
+    }
+
+    fn reason_of_rule(&self) -> Reason {
+        match self {
+            Self::Exit(_) => Reason::ExitRule,
+            Self::Start(_) => Reason::StartFailed,
         }
     }
 }

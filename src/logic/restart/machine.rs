@@ -30,6 +30,9 @@ pub struct Supervisor {
     /// In start order; boxed, because nodes of a map that only grows are half empty.
     pub(super) children: BTreeMap<Place, Box<Child>>,
     pub(super) places: BTreeMap<ChildName, Place>,
+    /// The two children that were started or stopped last: reports and questions are mostly about
+    /// them, so they are looked for here first.
+    latest: [Place; 2],
     next_place: Place,
     pub(super) generations: Generations,
     pub(super) intensity: Option<Intensity>,
@@ -109,7 +112,9 @@ pub(super) struct Turn {
 
 impl Turn {
     fn new(now: Instant, jitter: f64) -> Self {
-        Self { now, jitter: crate::logic::backoff::unit(jitter), draws: 0, out: Vec::new() }
+        // A decision, its note, and what it says about one or two children.
+        let out = Vec::with_capacity(4);
+        Self { now, jitter: crate::logic::backoff::unit(jitter), draws: 0, out }
     }
 
     /// The fraction for one more delay. The first is the one that came in; later ones within the
@@ -159,6 +164,7 @@ impl Supervisor {
             template: None,
             children: BTreeMap::new(),
             places: BTreeMap::new(),
+            latest: [Place::default(); 2],
             next_place: Place::default(),
             generations: Generations::default(),
             intensity,
@@ -312,8 +318,7 @@ impl Supervisor {
 
     /// Whether a report is about the child's present run; others are stale.
     fn current(&self, name: &ChildName, generation: Generation) -> Option<Place> {
-        let place = *self.places.get(name)?;
-        let child = self.children.get(&place)?;
+        let (place, child) = self.find(name)?;
         (child.generation == generation && 0 < child.starts).then_some(place)
     }
 
@@ -354,6 +359,25 @@ impl Supervisor {
             | Phase::Stopped
             | Phase::Finished => {}
         }
+    }
+
+    /// The child of this name.
+    pub(super) fn find(&self, name: &ChildName) -> Option<(Place, &Child)> {
+        for place in self.latest {
+            if let Some(child) = self.children.get(&place)
+                && child.spec.name == *name
+            {
+                return Some((place, child));
+            }
+        }
+        let place = *self.places.get(name)?;
+        self.children.get(&place).map(|child| (place, child.as_ref()))
+    }
+
+    /// Notes that the child is started or stopped.
+    pub(super) fn acts_on(&mut self, place: Place) {
+        let [before, _] = self.latest;
+        self.latest = [place, before];
     }
 
     /// Checks what a child spec may not say under this supervisor.

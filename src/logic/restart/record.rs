@@ -37,11 +37,12 @@ impl Supervisor {
         next: NextAction,
     ) -> DecisionRecord {
         let child = self.children.get(&place);
-        let circuit = child.and_then(|child| child.circuit.as_ref()).map(Circuit::spec);
+        let circuit = child.and_then(|child| child.circuit.as_deref()).map(Circuit::spec);
         let limit = circuit.map(|circuit| circuit.limit).or(self.spec.limit);
         let origin = child.and_then(|child| child.spec.origin.clone());
         let rule = Rule {
             strategy: Some(self.spec.strategy),
+            distribution: None,
             restart: child.map(|child| child.spec.restart),
             intensity: limit.map(|limit| limit.intensity),
             period_ms: limit.map(|limit| ms(limit.period)),

@@ -28,6 +28,7 @@ impl Supervisor {
             | CircuitState::ForcedClosed => Trial::Ordinary,
         };
         self.settle(place, Phase::Starting(trial));
+        self.acts_on(place);
         if why != StartFor::Group {
             self.singles += 1;
         }
@@ -51,6 +52,7 @@ impl Supervisor {
     /// Stops a run. One that has ended by itself already is taken for stopped.
     pub(super) fn stop(&mut self, turn: &mut Turn, place: Place, why: StopFor) {
         self.clear_timer(place);
+        self.acts_on(place);
         if why != StopFor::Group {
             self.singles += 1;
         }

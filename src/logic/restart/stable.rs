@@ -106,7 +106,7 @@ impl Supervisor {
         change: impl FnOnce(&mut Circuit),
     ) {
         let Some(child) = self.children.get_mut(&place) else { return };
-        let Some(circuit) = &mut child.circuit else { return };
+        let Some(circuit) = child.circuit.as_deref_mut() else { return };
         let (from, openings) = (circuit.state(), circuit.openings());
         let in_window = circuit.restarts_in_window(turn.now);
         change(circuit);

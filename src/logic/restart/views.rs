@@ -23,7 +23,7 @@ impl Supervisor {
     /// Returns what may be known of one child.
     #[must_use]
     pub fn child(&self, name: &ChildName) -> Option<ChildView> {
-        self.places.get(name).and_then(|place| self.children.get(place)).map(|child| child.view())
+        self.find(name).map(|(_, child)| child.view())
     }
 
     /// Returns what may be known of all children, in start order.

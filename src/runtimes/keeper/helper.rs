@@ -42,6 +42,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Connections that have not said hello yet; the oldest is closed for one more.
 const GUESTS_MAX: usize = 4;
 
+/// Reads from a daemon that another one follows; a socket holds less.
+const LAST_READS_MAX: usize = 16;
+
 /// Size of one record read from the signal descriptor, and of the number it begins with.
 const SIGNAL_RECORD_BYTES: usize = 128;
 
@@ -254,6 +257,7 @@ impl Keeper {
             daemon.send(&FromKeeper::Refused { message });
             return;
         }
+        self.hear_out();
         let message = "another daemon has taken this keeper over".to_owned();
         self.control.send(&FromKeeper::Refused { message });
         // Before the inventory, which tells how runs have ended.
@@ -263,6 +267,19 @@ impl Keeper {
         }
         self.control = daemon;
         self.alone_since = None;
+    }
+
+    /// Does what the last daemon had sent when it was killed.
+    fn hear_out(&mut self) {
+        for _ in 0..LAST_READS_MAX {
+            let commands = self.control.read();
+            if commands.is_empty() {
+                return;
+            }
+            for command in commands {
+                self.obey(command);
+            }
+        }
     }
 
     fn read_commands(&mut self) -> Vec<ToKeeper> {

@@ -12,17 +12,19 @@
 //! files and rotates them. It never forks, takes no lock, and gets the next round of work only when it
 //! is done with the last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
 
+use crate::runtimes::keeper::growth::Growth;
 use crate::runtimes::keeper::index::{IndexWriter, wall_ms};
 use crate::runtimes::keeper::wire::{LogRotated, LogSettings};
 
@@ -49,7 +51,7 @@ pub(super) struct Logs {
 
 #[derive(Debug)]
 struct Watched {
-    settings: LogSettings,
+    settings: Arc<LogSettings>,
     users: usize,
 }
 
@@ -57,7 +59,7 @@ struct Watched {
 #[derive(Debug)]
 enum Order {
     /// Look at all these files.
-    Round(Vec<LogSettings>),
+    Round(Vec<Arc<LogSettings>>),
     /// A run began to write to this file when it was so long.
     Begun { file: PathBuf, generation: u64, at: u64, length: u64 },
 }
@@ -104,11 +106,12 @@ impl Logs {
 
     /// A run writes to this file already.
     pub(super) fn watch(&mut self, settings: &LogSettings, now: Duration) {
+        let settings = Arc::new(settings.clone());
         let watched = self
             .files
             .entry(settings.file.clone())
-            .or_insert_with(|| Watched { settings: settings.clone(), users: 0 });
-        watched.settings = settings.clone();
+            .or_insert_with(|| Watched { settings: Arc::clone(&settings), users: 0 });
+        watched.settings = settings;
         watched.users += 1;
         self.next_check.get_or_insert(now + CHECK_EVERY);
     }
@@ -136,7 +139,7 @@ impl Logs {
             self.rotator.state = RotatorState::Idle;
         }
         if self.rotator.state == RotatorState::Idle && !self.files.is_empty() {
-            let round = self.files.values().map(|watched| watched.settings.clone()).collect();
+            let round = self.files.values().map(|watched| Arc::clone(&watched.settings)).collect();
             if self.rotator.work.try_send(Order::Round(round)).is_ok() {
                 self.rotator.state = RotatorState::Working;
                 self.files.retain(|_, watched| watched.users > 0);
@@ -151,14 +154,16 @@ impl Logs {
 /// The thread: one order after the other, until nobody orders or listens any more.
 fn rotate_rounds(orders: &Receiver<Order>, finished: &SyncSender<Vec<Told>>) {
     let mut indexes: BTreeMap<PathBuf, IndexWriter> = BTreeMap::new();
+    let mut growth = Growth::new();
     for order in orders {
         match order {
             Order::Round(round) => {
-                if finished.send(look_at_all(&mut indexes, &round)).is_err() {
+                if finished.send(look_at_all(&mut indexes, &mut growth, &round)).is_err() {
                     return;
                 }
             }
             Order::Begun { file, generation, at, length } => {
+                growth.begins(&file);
                 // A rotation that was under way when the run began has made the file shorter.
                 let now = fs::metadata(&file).map_or(length, |metadata| metadata.len());
                 let index = index_of(&mut indexes, &file);
@@ -168,12 +173,27 @@ fn rotate_rounds(orders: &Receiver<Order>, finished: &SyncSender<Vec<Told>>) {
     }
 }
 
-fn look_at_all(indexes: &mut BTreeMap<PathBuf, IndexWriter>, round: &[LogSettings]) -> Vec<Told> {
-    // Who writes no more leaves with the last round that holds it.
-    indexes.retain(|path, _| round.iter().any(|settings| settings.file == *path));
+fn look_at_all(
+    indexes: &mut BTreeMap<PathBuf, IndexWriter>,
+    growth: &mut Growth,
+    round: &[Arc<LogSettings>],
+) -> Vec<Told> {
+    if round.len() < indexes.len() {
+        // Who writes no more leaves with the last round that holds it.
+        let wanted: BTreeSet<&Path> = round.iter().map(|settings| &*settings.file).collect();
+        indexes.retain(|path, _| wanted.contains(path.as_path()));
+        growth.retain(|path| wanted.contains(path));
+    }
+    growth.listen();
     let mut told = Vec::new();
     for settings in round {
+        if !growth.is_due(&settings.file) {
+            continue;
+        }
         told.extend(look(settings, index_of(indexes, &settings.file)));
+        if let Ok(metadata) = fs::metadata(&settings.file) {
+            growth.looked(&settings.file, metadata.len());
+        }
     }
     told
 }

@@ -12,7 +12,7 @@
 //! Inside the keeper: `startup` (lock, door, what the last keeper left), `helper` (the loop), `runs`
 //! (its children: who lives, who ended), `foreign` (runs of an earlier keeper), `book` and `journal`
 //! (what the next daemon and the next keeper must know), `lease` (one lock for each child), `spawn`,
-//! `cgroup` (control groups), `logs` (rotation), `pipes`, `lines` and `appender` (output that the
+//! `cgroup` (control groups), `logs` and `growth` (rotation), `pipes`, `lines` and `appender` (output that the
 //! keeper reads itself), `index` (what stands where in a log), `door` and `control` (sockets), `sys` (the only
 //! unsafe code). Inside the daemon: `client` and `dial` (launch, find, life), `link` (the two I/O threads), `desk` (runs,
 //! whichever keeper has them), `handle` (one run), `inbox` (what a stdio agent says), `history` (reads logs),
@@ -72,6 +72,7 @@ mod desk;
 mod dial;
 mod door;
 mod foreign;
+mod growth;
 mod handle;
 mod helper;
 pub mod history;

@@ -1,4 +1,5 @@
-//! Looks once a second at what runs use, where the kernel does not hold their limits itself.
+//! Looks once a second at what runs use, where the kernel does not hold their limits itself; less
+//! often at the memory of those that are far below.
 //!
 //! One thread for all runs of the daemon, asleep while none has such a limit: reading `/proc` can
 //! take its time and must not take the supervision's. It finds; ending a run is the run's own
@@ -19,6 +20,13 @@ use crate::runtimes::limits::tree::{self, RunTree, Strays};
 
 /// Time between two looks.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest time between two looks at the memory of a run.
+const MEMORY_EVERY_MAX: Duration = Duration::from_secs(4);
+
+/// Memory that a run is taken to fill in a second: one that needs longer for what it has left is
+/// looked at that much later.
+const FILLED_BYTES_PER_SECOND: u64 = 200 << 20;
 
 /// Longest time for which a memory sum that is over only because of what processes share is not
 /// computed anew.
@@ -89,6 +97,8 @@ struct Entry {
     told: Option<oneshot::Sender<Breach>>,
     /// Until when, and up to which sum, shared memory explains a sum beyond the limit.
     shared: Option<(Duration, u64)>,
+    /// When its memory is looked at next.
+    memory_at: Duration,
 }
 
 /// Ends the thread when the last handle is dropped.
@@ -110,7 +120,7 @@ impl Sampler {
     pub(crate) fn watch(&self, watch: Watch) -> oneshot::Receiver<Breach> {
         let (told, breach) = oneshot::channel();
         let mut state = lock(&self.shared.state);
-        state.new.push(Entry { watch, told: Some(told), shared: None });
+        state.new.push(Entry { watch, told: Some(told), shared: None, memory_at: Duration::ZERO });
         if state.thread == Thread::None {
             state.thread = Thread::Up;
             *lock(&self.life.0) = Some(Arc::clone(&self.shared));
@@ -174,12 +184,12 @@ impl Entry {
     /// Looks once; false when there is nothing more to watch.
     fn look(&mut self, strays: &mut Strays, now: Duration) -> bool {
         let breach = match self.watch.memory {
-            Some(limit) => match self.over_memory(limit, strays, now) {
+            Some(limit) if self.memory_at <= now => match self.over_memory(limit, strays, now) {
                 Seen::Gone => return false,
                 Seen::Over(breach) => Some(breach),
                 Seen::Below => None,
             },
-            None => None,
+            Some(_) | None => None,
         };
         let breach = breach.or_else(|| self.watch.output.as_mut()?.over());
         let Some(breach) = breach else { return true };
@@ -195,6 +205,7 @@ impl Entry {
             return Seen::Gone;
         }
         let sum = usage.resident_bytes;
+        self.memory_at = now + until_filled(limit.saturating_sub(sum));
         let explained = self.shared.is_some_and(|(until, up_to)| now < until && sum <= up_to);
         if sum <= limit || explained {
             return Seen::Below;
@@ -210,6 +221,14 @@ impl Entry {
         }
         Seen::Over(Breach::Memory { used, limit, processes: usage.processes })
     }
+}
+
+/// Time before which a run is not looked at again that may use so many bytes more. A little less than
+/// a round is, so that none is missed.
+fn until_filled(left: u64) -> Duration {
+    let most = MEMORY_EVERY_MAX.as_secs();
+    let seconds = (left / FILLED_BYTES_PER_SECOND).min(most);
+    Duration::from_secs(seconds).saturating_sub(SAMPLE_EVERY / 2)
 }
 
 enum Seen {
@@ -258,6 +277,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_less_is_left_the_sooner_the_next_look() {
+        let at = |left_mib: u64| until_filled(left_mib << 20).as_millis();
+        assert_eq!([0, 199, 200, 450, 1_024, 1 << 20].map(at), [0, 0, 500, 1_500, 3_500, 3_500]);
+    }
 
     #[test]
     fn output_is_counted_over_rotations() {

@@ -8,6 +8,7 @@ mod faults;
 mod garbage;
 mod hcl;
 mod layers;
+mod policies;
 mod rules;
 mod shipped;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{embedded_client, pid_of, stored, supervision, type_of, with_agents};
+use crate::daemon::{WORKER, embedded_client, pid_of, stored, supervision, type_of, with_agents};
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 
@@ -86,6 +86,21 @@ async fn a_command_that_is_not_found_is_quarantined_at_once_and_the_event_says_w
     let circuits = events_of(&daemon, "supervision.circuit", "w1").await;
     assert_eq!(circuits[0]["data"]["to"], "open");
     assert_eq!(circuits[0]["data"]["reason"], "exit_rule");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_does_not_exist_is_quarantined_at_once_and_the_event_says_what_to_check() {
+    let config = with_agents(WORKER, &["w1"]).replace("\"sleep\", ", "\"no-such-program\", ");
+    let daemon = Daemon::start(&config);
+    let open = daemon.wait_state("w1", "quarantined");
+    assert_eq!(open["generation"], 1, "it was tried again");
+    assert!(open["reason"].as_str().unwrap().contains("check `command` and PATH"), "{open}");
+    let failures = events_of(&daemon, "supervision.failure", "w1").await;
+    let data = &failures[0]["data"];
+    assert_eq!(data["failure_type"], "start_failed");
+    assert_eq!(data["decision"]["next"]["action"], "trial");
+    let circuits = events_of(&daemon, "supervision.circuit", "w1").await;
+    assert_eq!(circuits[0]["data"]["reason"], "start_failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

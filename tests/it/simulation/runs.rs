@@ -100,7 +100,10 @@ impl Script {
 fn error(rng: &mut Rng) -> StartError {
     match rng.u32(..3) {
         0 => StartError::Failed { message: "scripted".to_owned() },
-        1 => StartError::NotFound { program: "scripted".to_owned() },
+        1 => {
+            let text = || "scripted".to_owned();
+            StartError::System { program: text(), message: text() }
+        }
         _ => StartError::Refused { message: "scripted".to_owned() },
     }
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -64,7 +65,8 @@ fn inputs() -> impl Strategy<Value = Inputs> {
         any::<bool>().prop_map(Input::Flag),
         any::<String>().prop_map(Input::Word),
     ];
-    btree_map("[a-z_]{1,12}".prop_map(Cow::Owned), input, 0..5).prop_map(Inputs)
+    btree_map("[a-z_]{1,12}".prop_map(Cow::Owned), input, 0..5)
+        .prop_map(|inputs| Inputs(Arc::new(inputs)))
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
@@ -83,6 +85,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         )| {
             Rule {
                 strategy,
+                distribution: None,
                 restart,
                 intensity,
                 period_ms,

@@ -7,6 +7,7 @@
 //! committed.
 
 mod arbitrary;
+mod downstreams;
 mod events;
 mod requests;
 mod round_trips;

@@ -38,6 +38,12 @@ fn control_commands() -> Vec<(&'static str, Value)> {
     let mut all: Vec<_> =
         words.into_iter().map(|word| (word, json!({ "command": word }))).collect();
     all.push(("circuit", json!({ "command": "circuit", "child": "w1", "set": "open" })));
+    let route = json!({
+        "command": "route", "required_capabilities": ["review"],
+        "where": { "not": { "label": { "key": "zone", "value": "eu" } } },
+        "strategy": "sticky", "participants": ["w1"], "sticky_key": "s1", "avoid": ["w2"]
+    });
+    all.push(("route", route));
     all
 }
 

@@ -16,6 +16,7 @@ use provost::protocol::fact::{
     SupervisorReported, SystemReported,
 };
 use provost::protocol::id::{AgentId, Generation, SubjectId};
+use provost::protocol::route::{Against, Candidate, Distribution, RouteAnswer, Standing};
 use provost::protocol::spec::{ChildKind, Limit, OnExceeded, RestartType, Strategy};
 use provost::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, HealthStatus, HealthView, TreeNode,
@@ -49,6 +50,7 @@ pub(super) fn decision() -> DecisionRecord {
             .with("exit", "exited with code 1"),
         rule: Rule {
             strategy: Some(Strategy::OneForOne),
+            distribution: None,
             restart: Some(RestartType::Permanent),
             intensity: Some(5),
             period_ms: Some(60_000),
@@ -370,6 +372,48 @@ fn system() -> SystemStatus {
         flags: map([("ENABLE_SUPERVISION", true), ("ENABLE_COORDINATION", false)]),
         state_dir: "state".to_owned(),
         subject_prefix: String::new(),
+        downstreams: BTreeMap::from([("backend".parse().unwrap(), CircuitStatus::default())]),
+    }
+}
+
+/// Two agents; one lacks something and does not run.
+fn route() -> RouteAnswer {
+    let status = agent_status();
+    let picked = Candidate {
+        agent_id: status.agent_id.clone(),
+        name: status.name.clone(),
+        picked: true,
+        score: Some(0.25),
+        inflight: 1,
+        slots: 4,
+        weight: 4,
+        against: Vec::new(),
+    };
+    let other = Candidate {
+        agent_id: "w2".parse().unwrap(),
+        name: "w2".parse().unwrap(),
+        picked: false,
+        score: None,
+        inflight: 0,
+        slots: 1,
+        weight: 1,
+        against: vec![
+            Against::LacksCapability { capability: "review".to_owned() },
+            Against::NotRoutable { standing: Standing::CircuitOpen },
+        ],
+    };
+    let decision = DecisionRecord {
+        reason: Reason::AgentPicked,
+        inputs: Inputs::default().with("agent", status.agent_id.as_str()).with("inflight", 1_u32),
+        rule: Rule { distribution: Some(Distribution::LeastLoaded), ..Rule::default() },
+        cause: None,
+        next: NextAction { action: NextKind::Assign, in_ms: 0 },
+    };
+    RouteAnswer {
+        strategy: Distribution::LeastLoaded,
+        picked: vec![status.agent_id],
+        decision,
+        candidates: vec![picked, other],
     }
 }
 
@@ -391,6 +435,7 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
             "logs",
             Answer { logs: Some(LogLines { lines, next: 15, lost_bytes: 0 }), ..Answer::done() },
         ),
+        ("route", Answer { route: Some(Box::new(route())), ..Answer::done() }),
         ("error", Answer::from(refusal)),
     ]
 }

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use provost::protocol::command::{AgentCommand, Answer, ControlCommand};
 use provost::protocol::decision::DecisionRecord;
+use provost::protocol::downstream::{CallAnswer, CallRequest, DownstreamStatus};
 use provost::protocol::event::Envelope;
 use provost::protocol::fact::{
     AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Failed, Gap, HealthReported,
     Recovered, SupervisorReported, SystemReported,
 };
+use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::status::AgentStatus;
 use provost::protocol::task::{TaskRecord, TaskRequest};
 use provost::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
@@ -91,6 +93,11 @@ fn schemas() -> BTreeMap<String, Value> {
         ("event.json", written::<Envelope>()),
         ("task.json", read::<TaskRequest>()),
         ("task.record.json", written::<TaskRecord>()),
+        ("downstream.call.json", read::<CallRequest>()),
+        ("downstream.answer.json", written::<CallAnswer>()),
+        ("downstream.status.json", written::<DownstreamStatus>()),
+        ("resource.request.json", read::<ResourceRequest>()),
+        ("resource.answer.json", written::<ResourceAnswer>()),
     ];
     let others = others.map(|(place, schema)| (place.to_owned(), schema));
     events.into_iter().chain(others).collect()
@@ -131,6 +138,10 @@ fn every_golden_document_fits_its_schema() {
     }
     for (name, document) in goldens("answers") {
         check("answer.json", &document, &name);
+    }
+    for (name, document) in goldens("downstream") {
+        let place = name.split('.').next().unwrap();
+        check(&format!("downstream.{place}.json"), &document, &name);
     }
 }
 

@@ -111,7 +111,10 @@ impl Desk {
     }
 
     fn fails_to_start(&mut self, child: &str) -> Vec<String> {
-        let error = StartError::NotFound { program: "x".into() };
+        self.fails_to_start_by(child, StartError::Failed { message: "x".into() })
+    }
+
+    fn fails_to_start_by(&mut self, child: &str, error: StartError) -> Vec<String> {
         self.started(child, StartOutcome::Failed(error))
     }
 

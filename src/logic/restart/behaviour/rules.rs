@@ -154,6 +154,31 @@ fn without_a_circuit_quarantine_is_a_stop() {
 }
 
 #[test]
+fn a_command_that_cannot_be_executed_opens_the_circuit_and_any_other_failed_start_is_tried_again() {
+    let (program, cwd, message) = ("x".to_owned(), "/x".to_owned(), "y".to_owned());
+    for error in [
+        StartError::NotFound { program: program.clone() },
+        StartError::NotExecutable { program: program.clone() },
+        StartError::BadDirectory { cwd, message: message.clone() },
+    ] {
+        let mut desk = running(Strategy::OneForOne, vec![child("a")]);
+        desk.crashes("a");
+        desk.pass(200);
+        let done = [
+            "a start failed (start_failed; trial in 30000)",
+            "a circuit closed open (start_failed; trial in 30000)",
+        ];
+        check(desk.fails_to_start_by("a", error), &done);
+        assert!(matches!(desk.phase("a"), Phase::Quarantined(Some(_))));
+    }
+    let mut desk = running(Strategy::OneForOne, vec![child("a")]);
+    desk.crashes("a");
+    desk.pass(200);
+    desk.fails_to_start_by("a", StartError::System { program, message });
+    assert!(matches!(desk.phase("a"), Phase::Waiting(_)), "{:?}", desk.phase("a"));
+}
+
+#[test]
 fn quarantine_by_rule_is_tried_out_and_opens_longer_when_it_ends_so_again() {
     let mut desk = running(Strategy::OneForOne, vec![child("a")]);
     desk.jitter = 0.0;

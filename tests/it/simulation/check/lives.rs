@@ -251,6 +251,7 @@ impl Lives {
             | NextKind::StopTree
             | NextKind::Stop
             | NextKind::Assign
+            | NextKind::Wait
             | NextKind::None => {}
         }
         if record.next.action == NextKind::RestartGroup {
