@@ -36,6 +36,17 @@
 //! 6. The outbox ([`transport::outbox`]) writes each event to a spool file and publishes it until
 //!    it is acknowledged.
 //!
+//! # A task, from the submission to the result
+//!
+//! 1. The publish to `coordination.tasks.<type>` is acknowledged: the stream has it until it ends.
+//! 2. The coordinator (`daemon::coordinator`) puts it into the ledger ([`logic::ledger`]), which
+//!    says what comes next; an agent is picked, and the `assigned` record is written with compare
+//!    and set: its sequence is the token ([`transport::tasks`]).
+//! 3. The agent's channel ([`runtimes::channels`]) takes the order; news come back through it, or
+//!    through a stream for remote agents. A run that is over is one more piece of news.
+//! 4. The terminal record is written the same way, then the dead letter if there is one, then the
+//!    result event; then the submission is acknowledged and gone.
+//!
 //! # A call of a downstream
 //!
 //! A handle ([`adapters::handles`]) or a request on NATS ([`transport::downstreams`]) goes through
@@ -60,6 +71,7 @@
 //! ├── calls                     `downstream.<name>.call`, `.publish`, `.status`
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
 //! ├── newcomers                 makes entries for remote agents that nobody declared
+//! ├── coordinator               gives tasks to agents; only with coordination
 //! ├── commands                  `agent.command` and `system.control`
 //! └── http                      health, metrics and documents, on loopback
 //! ```
@@ -82,6 +94,7 @@
 //! - No event is accepted and then forgotten without a `gap` event that counts it.
 //! - No two runs of one agent live at the same time.
 //! - No generation is used twice.
+//! - No task ends twice, and no result of a fenced attempt is applied.
 //! - Nothing listens beyond loopback unless it is configured.
 //!
 //! # Where to start

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
 use crate::cli::output::Format;
+use crate::cli::tasks::arguments::TaskArguments;
 use crate::cli::values::{
     Moment, agent_name, grace, log_lines, moment, pair, prefix, span, timeout,
 };
@@ -143,6 +144,8 @@ pub(crate) enum Verb {
     Events(EventsArguments),
     /// Show what an agent wrote.
     Logs(LogsArguments),
+    /// Submit tasks, look at them, give them up.
+    Task(TaskArguments),
     /// Check and show the configuration.
     Config(ConfigArguments),
     /// Show the switches ENABLE_* and who set them.

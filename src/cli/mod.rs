@@ -26,6 +26,8 @@ mod find;
 mod nats_client;
 mod session;
 
+mod tasks;
+
 mod agent_view;
 mod agents;
 mod downstreams;
@@ -72,6 +74,7 @@ use crate::cli::failure::{Failure, Fault};
 use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
 use crate::cli::session::Session;
+use crate::cli::tasks::arguments::{TaskArguments, TaskVerb};
 use crate::cli::work_arguments::{DlqArguments, RouteVerb};
 use crate::config::Environment;
 use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
@@ -173,6 +176,7 @@ fn act(
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
+        Verb::Task(arguments) => task(console, common, arguments, environment),
     }
 }
 
@@ -216,6 +220,30 @@ fn with_daemon(
     })
 }
 
+/// Does something with tasks: over NATS, whether or not a daemon answers.
+fn task(
+    console: &mut Console,
+    common: &Common,
+    TaskArguments { verb }: TaskArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let settings = find::find(common, files_of_task(&verb), environment, console)?;
+    let asking = async {
+        let client = NatsClient::open(&settings).await?;
+        let connection = client.connection().clone();
+        let done = tasks::task(connection, console, common, verb).await;
+        client.close().await;
+        done
+    };
+    runtime()?.block_on(async {
+        tokio::select! {
+            // Dropped as a whole on Ctrl-C: what was submitted goes on.
+            done = Box::pin(asking) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
+        }
+    })
+}
+
 /// Works on the stream of dead letters itself; no daemon is needed.
 fn dead_letters(
     console: &mut Console,
@@ -240,6 +268,20 @@ fn dead_letters(
             _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
         }
     })
+}
+
+fn files_of_task(verb: &TaskVerb) -> &[PathBuf] {
+    let at = match verb {
+        TaskVerb::Submit(arguments) | TaskVerb::Run(arguments) => &arguments.at,
+        TaskVerb::List(arguments) => &arguments.at,
+        TaskVerb::Show(arguments) | TaskVerb::Watch(arguments) | TaskVerb::Result(arguments) => {
+            &arguments.at
+        }
+        TaskVerb::Cancel(arguments) => &arguments.at,
+        TaskVerb::Retry(arguments) => &arguments.at,
+        TaskVerb::Audit(arguments) => &arguments.at,
+    };
+    &at.files
 }
 
 /// Reads a log where its file is, else asks the daemon.
@@ -313,6 +355,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
+        Verb::Task(arguments) => files_of_task(&arguments.verb),
     }
 }
 
@@ -356,6 +399,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Flags(_)
         | Verb::Version
         | Verb::Circuit(_)
+        | Verb::Task(_)
         | Verb::Dlq(_)
         | Verb::Demo(_) => {
             Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))

@@ -60,6 +60,11 @@ impl NatsClient {
         }
     }
 
+    /// The connection.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Sends what is on its way and closes.
     pub(crate) async fn close(&self) {
         self.connection.close().await;

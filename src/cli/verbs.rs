@@ -239,6 +239,7 @@ fn system() -> Value {
             error: None,
         },
         outbox: Default::default(),
+        tasks: crate::protocol::command::TasksStatus::default(),
         http: Some("127.0.0.1:8080".to_owned()),
         flags: [("supervision".to_owned(), true), ("coordination".to_owned(), false)].into(),
         state_dir: "/var/lib/provost".to_owned(),

@@ -16,7 +16,7 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 11] = [
+pub const RESERVED_NAMES: [&str; 12] = [
     "root",
     "system",
     "agents",
@@ -25,6 +25,7 @@ pub const RESERVED_NAMES: [&str; 11] = [
     "outbox",
     "calls",
     "commands",
+    "coordinator",
     "keeper",
     "nats_server",
     "resources",

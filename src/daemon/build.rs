@@ -15,27 +15,30 @@ use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
-use crate::config::{Config, Http, NatsTarget, SupervisorEntry, Undeclared};
+use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch, Undeclared};
 use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
+use crate::daemon::coordinator::{CoordinatorService, Parts, tasks_at_first};
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
+use crate::daemon::nodes::{
+    config_error, keeper_options, own, sink, supervisor_node, supervisor_spec, wanted,
+};
 use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
-use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, downstreams, services, settings};
+use crate::logic::ledger::Policies;
 use crate::logic::resources::ResourceSpec;
-use crate::ports::{CommandHandler, EventSink, HealthChecks, Ids, Service, WallClock};
-use crate::protocol::command::NatsStatus;
+use crate::ports::{CommandHandler, HealthChecks, Ids, Service, WallClock};
+use crate::protocol::command::{NatsStatus, TasksStatus};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
-    BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
-    SupervisorSpec,
+    BackoffSpec, ChildSpec, Jitter, RestartPolicy, Shutdown, Strategy, SupervisorSpec,
 };
-use crate::runtimes::keeper::{KeeperOptions, KeeperService, KeeperSlot, Launched};
+use crate::runtimes::keeper::{KeeperService, KeeperSlot, Launched};
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
 use crate::transport::connect::Connection;
@@ -43,7 +46,7 @@ use crate::transport::dead_letter_watch::{DeadLetterWatch, Growth};
 use crate::transport::downstreams::CallService;
 use crate::transport::embedded::EmbeddedServer;
 use crate::transport::micro::MicroIdentity;
-use crate::transport::outbox::{Outbox, OutboxService, OutboxSettings};
+use crate::transport::outbox::{Outbox, OutboxService};
 use crate::transport::presence::{Identity, Presence, PresenceService};
 use crate::transport::remotes::RemoteService;
 use crate::transport::resources::{ResourceService, ResourceSettings};
@@ -52,7 +55,7 @@ use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 16] = [
+pub const OWN_NAMES: [&str; 17] = [
     "root",
     "system",
     "agents",
@@ -64,6 +67,7 @@ pub const OWN_NAMES: [&str; 16] = [
     "presence",
     "remotes",
     "newcomers",
+    "coordinator",
     "calls",
     "commands",
     "resources",
@@ -100,6 +104,7 @@ struct Builder<'a> {
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
+    tasks: watch::Sender<TasksStatus>,
     desk: Desk,
 }
 
@@ -171,6 +176,7 @@ impl Plan {
             maker,
             identity,
             bound: Bound::default(),
+            tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
             desk,
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
@@ -202,6 +208,10 @@ impl Builder<'_> {
         }
         children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
         children.push(self.part("newcomers", newcomers)?);
+        if let Switch::Enabled(coordination) = &self.config.coordination {
+            let parts = self.coordinator(handle, coordination);
+            children.push(self.part("coordinator", CoordinatorService::new(parts))?);
+        }
         children.push(self.commands(Arc::clone(&handler))?);
         if let Some(resources) = self.resources(handle) {
             children.push(self.part("resources", resources)?);
@@ -379,11 +389,30 @@ impl Builder<'_> {
             subject_prefix: config.provost.subject_prefix.to_string(),
             agents_supervisor: own("agents")?,
             nats: NatsReader::new(read),
+            tasks: self.tasks.subscribe(),
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
         let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
         Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
+    }
+
+    fn coordinator(&self, handle: &TreeHandle, coordination: &Coordination) -> Parts {
+        let ports = handle.ports();
+        Parts {
+            slot: self.slot.clone(),
+            prefix: self.config.provost.subject_prefix.clone(),
+            node: self.config.provost.node.clone(),
+            instance: self.identity.instance.simple().to_string(),
+            channels: self.maker.channels().clone(),
+            board: Arc::clone(&ports.board),
+            ids: Arc::new(SystemIds),
+            clock: Arc::clone(&ports.clock),
+            jitter: Arc::clone(&ports.jitter),
+            policies: Policies::default(),
+            strategy: settings::strategy(coordination.task_distribution_strategy),
+            status: self.tasks.clone(),
+        }
     }
 
     fn web(
@@ -453,70 +482,4 @@ impl Builder<'_> {
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))
     }
-}
-
-fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
-    let program = std::env::current_exe().map_err(|source| DaemonError::System {
-        what: "cannot find the program's own path",
-        source,
-    })?;
-    Ok(KeeperOptions::new(program, config.provost.state_dir.clone()))
-}
-
-/// Names whose runs of an earlier daemon are expected to be claimed: agents that are declared or were
-/// spawned, and the embedded server if one is used.
-fn wanted(config: &Config, registry: &Registry) -> Result<BTreeSet<ChildName>, DaemonError> {
-    let declared = config.agents_list.iter().map(|entry| entry.name.clone());
-    let spawned = registry.spawned_before().into_iter().map(|(name, _)| name);
-    let mut names: BTreeSet<ChildName> = declared.chain(spawned).collect();
-    if matches!(config.nats.target, NatsTarget::Embedded) {
-        names.insert(own(services::SERVER)?);
-    }
-    Ok(names)
-}
-
-/// A supervisor of the daemon's own, or of the configuration.
-fn supervisor_spec(name: ChildName, policy: RestartPolicy) -> ChildSpec {
-    ChildSpec {
-        kind: ChildKind::Supervisor,
-        shutdown: Shutdown::Infinity,
-        significance: Significance::Ordinary,
-        policy,
-        ..ChildSpec::otp_worker(name)
-    }
-}
-
-fn supervisor_node(
-    name: ChildName,
-    strategy: Strategy,
-    children: Vec<Node>,
-) -> Result<Node, DaemonError> {
-    let tree = TreeSpec::new(SupervisorSpec::new(name.clone(), strategy), children);
-    let backoff = BackoffSpec { initial: Duration::from_millis(100), ..BackoffSpec::default() };
-    Ok(Node::supervisor(supervisor_spec(name, RestartPolicy { backoff, circuit: None }), tree))
-}
-
-/// Events go to the outbox; the observer sees them too; without supervision only agents' own.
-fn sink(
-    outbox: Arc<dyn EventSink>,
-    options: &Options,
-    (settings, clock): (&OutboxSettings, &Arc<dyn WallClock>),
-) -> Arc<dyn EventSink> {
-    let observed: Arc<dyn EventSink> = match &options.observer {
-        Some(observer) => {
-            let clock = Arc::clone(clock);
-            Arc::new(Observed::new(outbox, observer.clone(), settings, clock))
-        }
-        None => outbox,
-    };
-    let supervised = options.config.config.supervision.is_enabled();
-    if supervised { observed } else { Arc::new(AgentsOnly::new(observed)) }
-}
-
-fn own(name: &str) -> Result<ChildName, DaemonError> {
-    name.parse().map_err(|error| config_error(&format!("{name}: {error}")))
-}
-
-fn config_error(message: &str) -> DaemonError {
-    DaemonError::Config { message: message.to_owned() }
 }

@@ -8,6 +8,7 @@ use crate::logic::severity::Topic;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::OnDaemonExit;
+use crate::protocol::task::TaskStrategy;
 use crate::transport::embedded::{BinarySearch, Durability, EmbeddedSettings};
 use crate::transport::outbox::{self, OutboxSettings, PublishMode};
 use crate::transport::streams::{
@@ -151,6 +152,21 @@ pub fn outbox(config: &Config, name: ChildName) -> OutboxSettings {
 pub fn measure_every(config: &Config) -> Duration {
     let default = crate::actors::tree::MEASURE_EVERY;
     config.supervision.settings().map_or(default, |settings| settings.health_check_interval)
+}
+
+/// How the agent of a task is chosen.
+#[must_use]
+pub fn strategy(distribution: config::Distribution) -> TaskStrategy {
+    use config::Distribution;
+    match distribution {
+        Distribution::RoundRobin => TaskStrategy::RoundRobin,
+        Distribution::WeightedRoundRobin => TaskStrategy::WeightedRoundRobin,
+        Distribution::LeastLoaded => TaskStrategy::LeastLoaded,
+        Distribution::PowerOfTwo => TaskStrategy::PowerOfTwo,
+        Distribution::Broadcast => TaskStrategy::Broadcast,
+        Distribution::Sticky => TaskStrategy::Sticky,
+        Distribution::Direct => TaskStrategy::Direct,
+    }
 }
 
 /// Severities that the configuration sets.

@@ -5,8 +5,10 @@
 //! comes in as a fraction in `0.0..=1.0`; maps are ordered; every machine is `Clone + Debug`, so
 //! that a test may fork or print it. Every decision carries its record.
 
+pub mod audit;
 pub mod backoff;
 pub mod intensity;
+pub mod ledger;
 
 pub mod circuit;
 pub mod restart;

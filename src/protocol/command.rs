@@ -320,6 +320,9 @@ pub struct SystemStatus {
     pub nats: NatsStatus,
     /// Events on their way.
     pub outbox: OutboxStatus,
+    /// Tasks.
+    #[serde(default)]
+    pub tasks: TasksStatus,
     /// Address of the HTTP server, if one listens.
     pub http: Option<String>,
     /// Switches and where each came from.
@@ -364,6 +367,29 @@ pub struct NatsStatus {
     pub durability: String,
     /// What the server said last, when it refused.
     pub error: Option<String>,
+}
+
+/// State of coordination.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TasksStatus {
+    /// `off` (submissions stay in their stream), `starting`, `on`, or `stuck` while records cannot
+    /// be stored.
+    pub state: String,
+    /// Waiting for an agent.
+    pub ready: u64,
+    /// Waiting for their time.
+    pub delayed: u64,
+    /// With agents.
+    pub held: u64,
+    /// Ended since the daemon began, by state.
+    pub ended: BTreeMap<String, u64>,
+    /// Attempts that were followed by another.
+    pub requeued: u64,
+    /// Results that were refused because their attempt did not count any more.
+    pub late: u64,
+    /// Why tasks wait although there are agents, or why nothing can be stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// State of the event outbox.

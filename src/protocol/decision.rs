@@ -65,6 +65,32 @@ pub enum Reason {
     Escalated,
     /// Supervision is switched off: the child stays down.
     SupervisionDisabled,
+    /// The agent is the best one for the task now.
+    Picked,
+    /// The agent told of the attempt's progress or end.
+    AgentSaid,
+    /// The attempt failed.
+    AttemptFailed,
+    /// The agent's run ended under the attempt.
+    AgentGone,
+    /// Nothing was heard of the attempt for its lease.
+    LeaseExpired,
+    /// The agent could not be given the task.
+    Undelivered,
+    /// The agent says that it does not have the task.
+    Forgotten,
+    /// The task's deadline is over.
+    DeadlineOver,
+    /// As many attempts failed as the task may have.
+    AttemptsExhausted,
+    /// The task failed on as many different agents as make a poison task.
+    PoisonTask,
+    /// The agent failed as many different tasks as make a sick agent.
+    SickAgent,
+    /// The submission is no task.
+    BadSubmission,
+    /// The result is of an attempt that does not count any more.
+    LateResult,
     /// An agent was picked by the strategy.
     AgentPicked,
     /// The agent that its key or its name stands for was picked.

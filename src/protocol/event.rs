@@ -59,9 +59,9 @@ pub struct Envelope {
     /// Id of the first event of the chain this one belongs to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub correlationid: Option<EventId>,
-    /// Id of the event that caused this one.
+    /// Id of what caused this one: an event, or a task's submission.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub causationid: Option<EventId>,
+    pub causationid: Option<SubjectId>,
     /// W3C trace context.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<String>,

@@ -14,6 +14,7 @@ use crate::protocol::decision::{DecisionRecord, Inputs};
 use crate::protocol::exit::ExitCodes;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus};
+use crate::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
 
 /// How bad something is.
 #[derive(
@@ -339,6 +340,18 @@ pub enum Fact {
     AgentTerminated(Box<AgentChanged>),
     /// Something went wrong with an agent that is no failure of a run.
     AgentError(Box<AgentErred>),
+    /// A task ended.
+    TaskResult(Box<TaskResulted>),
+    /// A task failed or was none.
+    DeadLetter(Box<DeadLettered>),
+    /// A task was given to an agent.
+    TaskAssigned(Box<TaskNoted>),
+    /// A task waits for another attempt.
+    TaskRequeued(Box<TaskNoted>),
+    /// News of an attempt that does not count any more were refused.
+    LateResult(Box<TaskNoted>),
+    /// An agent fails tasks that others can do.
+    AgentSick(Box<TaskNoted>),
 }
 
 impl Fact {
@@ -360,6 +373,12 @@ impl Fact {
             Self::AgentStateChanged(_) => "provost.agent.state_changed.v1",
             Self::AgentTerminated(_) => "provost.agent.terminated.v1",
             Self::AgentError(_) => "provost.agent.error.v1",
+            Self::TaskResult(_) => "provost.coordination.result.v1",
+            Self::DeadLetter(_) => "provost.dead_letter.v1",
+            Self::TaskAssigned(_) => "provost.coordination.assigned.v1",
+            Self::TaskRequeued(_) => "provost.coordination.requeued.v1",
+            Self::LateResult(_) => "provost.coordination.late_result.v1",
+            Self::AgentSick(_) => "provost.coordination.agent_sick.v1",
         }
     }
 
@@ -371,6 +390,12 @@ impl Fact {
             | Self::AgentStateChanged(_)
             | Self::AgentTerminated(_)
             | Self::AgentError(_) => Category::Agent,
+            Self::TaskResult(_)
+            | Self::DeadLetter(_)
+            | Self::TaskAssigned(_)
+            | Self::TaskRequeued(_)
+            | Self::LateResult(_)
+            | Self::AgentSick(_) => Category::Coordination,
             Self::System(_) | Self::Gap(_) => Category::System,
             Self::Health(_)
             | Self::Failure(_)
@@ -410,6 +435,12 @@ impl Fact {
             "provost.agent.state_changed.v1" => Self::AgentStateChanged(of(data)?),
             "provost.agent.terminated.v1" => Self::AgentTerminated(of(data)?),
             "provost.agent.error.v1" => Self::AgentError(of(data)?),
+            "provost.coordination.result.v1" => Self::TaskResult(of(data)?),
+            "provost.dead_letter.v1" => Self::DeadLetter(of(data)?),
+            "provost.coordination.assigned.v1" => Self::TaskAssigned(of(data)?),
+            "provost.coordination.requeued.v1" => Self::TaskRequeued(of(data)?),
+            "provost.coordination.late_result.v1" => Self::LateResult(of(data)?),
+            "provost.coordination.agent_sick.v1" => Self::AgentSick(of(data)?),
             _ => return Ok(None),
         };
         Ok(Some(fact))

@@ -207,6 +207,38 @@ impl From<&ChildName> for SubjectId {
     }
 }
 
+impl From<&TaskId> for SubjectId {
+    fn from(id: &TaskId) -> Self {
+        Self(id.0.clone())
+    }
+}
+
+impl From<&TaskType> for SubjectId {
+    fn from(name: &TaskType) -> Self {
+        Self(name.0.clone())
+    }
+}
+
+impl From<EventId> for SubjectId {
+    fn from(id: EventId) -> Self {
+        Self(SmolStr::from(id.to_string()))
+    }
+}
+
+impl TaskId {
+    /// The id of a submission that brought none: made from its place in the stream.
+    #[must_use]
+    pub fn of_submission(sequence: u64) -> Self {
+        Self(SmolStr::from(format!("seq-{sequence}")))
+    }
+}
+
+impl From<uuid::Uuid> for TaskId {
+    fn from(id: uuid::Uuid) -> Self {
+        Self(SmolStr::from(id.to_string()))
+    }
+}
+
 impl From<&ChildName> for AgentId {
     /// A remote agent's name is the token that it has given itself.
     fn from(name: &ChildName) -> Self {
@@ -232,6 +264,12 @@ impl EventId {
     #[must_use]
     pub fn new(id: uuid::Uuid) -> Self {
         Self(id)
+    }
+
+    /// Whether it is none yet.
+    #[must_use]
+    pub fn is_nil(self) -> bool {
+        self.0.is_nil()
     }
 }
 

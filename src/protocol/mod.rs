@@ -24,3 +24,6 @@ pub mod downstream;
 pub mod resource;
 pub mod route;
 pub mod status;
+pub mod task;
+pub mod task_fact;
+pub mod task_record;

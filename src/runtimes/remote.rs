@@ -82,6 +82,13 @@ pub struct RemoteEnds {
     pub newcomers: mpsc::Receiver<Beat>,
 }
 
+impl Heard {
+    /// The last beat as a message.
+    fn last(&self) -> Option<FromAgent> {
+        self.beat.as_ref().map(|(beat, _)| FromAgent::Beat(beat.as_ref().clone()))
+    }
+}
+
 impl Remotes {
     /// A place without agents. `leaving` is cancelled when the daemon ends.
     #[must_use]
@@ -192,7 +199,7 @@ impl RemoteRuntime {
 impl AgentRuntime for RemoteRuntime {
     fn start(
         &self,
-        _generation: Generation,
+        generation: Generation,
     ) -> BoxFuture<'static, Result<Box<dyn RunningAgent>, StartError>> {
         let Self { expected, spec, channels } = self.clone();
         let over = CancellationToken::new();
@@ -200,8 +207,9 @@ impl AgentRuntime for RemoteRuntime {
             remotes: expected.remotes.clone(),
             agent: spec.agent_id.clone(),
             over: over.clone(),
+            heard: tokio::sync::Mutex::new(expected.heard.clone()),
         };
-        let registration = channels.enter(spec.agent_id.clone(), Arc::new(channel));
+        let registration = channels.enter((&spec, generation), Arc::new(channel));
         let running = RunningRemote {
             heard: expected.heard.clone(),
             line: expected.remotes.shared.line.subscribe(),
@@ -419,12 +427,14 @@ impl RunningAgent for RunningRemote {
     }
 }
 
-/// The way to one remote agent. What it answers goes to a stream, not through here.
+/// The way to one remote agent. What it answers goes to a stream, not through here; its beats come
+/// through here, the last one for all that were not received.
 #[derive(Debug)]
 struct RemoteChannel {
     remotes: Remotes,
     agent: AgentId,
     over: CancellationToken,
+    heard: tokio::sync::Mutex<watch::Receiver<Heard>>,
 }
 
 impl AgentChannel for RemoteChannel {
@@ -436,9 +446,28 @@ impl AgentChannel for RemoteChannel {
     }
 
     fn receive(&self) -> BoxFuture<'_, Option<FromAgent>> {
-        Box::pin(async move {
-            self.over.cancelled().await;
-            None
-        })
+        Box::pin(self.next_beat())
+    }
+}
+
+impl RemoteChannel {
+    async fn next_beat(&self) -> Option<FromAgent> {
+        let mut heard = self.heard.lock().await;
+        loop {
+            tokio::select! {
+                biased;
+                // Cancel safe, both: the end stays, and so does the last beat.
+                () = self.over.cancelled() => return None,
+                Ok(()) = heard.changed() => {}
+                else => {
+                    self.over.cancelled().await;
+                    return None;
+                }
+            }
+            let beat = heard.borrow_and_update().last();
+            if beat.is_some() {
+                return beat;
+            }
+        }
     }
 }

@@ -60,7 +60,7 @@ impl AgentRuntime for StdioRuntime {
             let process = RunningProcess::new(process, &settings);
             let spec = settings.spec;
             let channel = StdioChannel::new(spec.name.clone(), stdio.clone());
-            let registration = channels.enter(spec.agent_id, Arc::new(channel));
+            let registration = channels.enter((&spec, generation), Arc::new(channel));
             let running = RunningStdio {
                 process,
                 stdio,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
+use async_nats::jetstream::context::Yes;
 use async_nats::{
     Client, HeaderMap, Message, PublishErrorKind, Request, RequestErrorKind, Subscriber,
 };
@@ -186,10 +187,20 @@ impl Connection {
     /// JetStream under the configured domain or prefix, with our timeout for each request.
     #[must_use]
     pub fn jetstream(&self) -> jetstream::Context {
+        self.jetstream_with(|builder| builder)
+    }
+
+    /// The same, with more that is set before it is built.
+    #[must_use]
+    pub fn jetstream_with(
+        &self,
+        set: impl FnOnce(jetstream::ContextBuilder<Yes>) -> jetstream::ContextBuilder<Yes>,
+    ) -> jetstream::Context {
         let client = self.inner.client.clone();
         let builder = jetstream::ContextBuilder::new()
             .timeout(self.inner.timeout)
             .ack_timeout(self.inner.timeout);
+        let builder = set(builder);
         match &self.inner.jetstream {
             JetStreamApi::Default => builder.build(client),
             JetStreamApi::Domain(domain) => builder.domain(domain).build(client),
@@ -315,6 +326,30 @@ impl Connection {
                 Some(headers) => client.publish_with_headers(subject_text, headers, payload).await,
             }
         };
+        let sent = timeout(self.inner.timeout, sending)
+            .await
+            .map_err(|_elapsed| self.timed_out(&format!("a message for {subject}")))?;
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => self.too_large(subject, bytes),
+            PublishErrorKind::InvalidSubject => bad_subject(subject, &error),
+            PublishErrorKind::Send => self.closed(),
+        })
+    }
+
+    /// As [`Self::publish`], naming the subject that answers go to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub async fn publish_asking(
+        &self,
+        subject: &str,
+        reply: &str,
+        payload: Bytes,
+    ) -> Result<(), CallError> {
+        let bytes = payload.len();
+        let (to, from) = (subject.to_owned(), reply.to_owned());
+        let sending = self.inner.client.publish_with_reply(to, from, payload);
         let sent = timeout(self.inner.timeout, sending)
             .await
             .map_err(|_elapsed| self.timed_out(&format!("a message for {subject}")))?;

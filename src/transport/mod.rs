@@ -52,3 +52,5 @@ pub mod queue;
 
 pub mod dead_letter_watch;
 pub mod dead_letters;
+
+pub mod tasks;

@@ -168,7 +168,21 @@ async fn publish(connection: &Connection, order: &RemoteOrder) {
     };
     let subject = subject.under(connection.prefix());
     let payload = serde_json::to_vec(&order.message).unwrap_or_default();
-    if let Err(error) = connection.publish(&subject, None, payload.into()).await {
+    let sent = match &order.message {
+        ToAgent::Task(task) => {
+            let reply = Subject::AgentReply {
+                agent: SubjectId::from(&order.agent),
+                task: SubjectId::from(&task.id),
+                attempt: task.attempt,
+            };
+            let reply = reply.under(connection.prefix());
+            connection.publish_asking(&subject, &reply, payload.into()).await
+        }
+        ToAgent::Cancel { .. } | ToAgent::Drain | ToAgent::Stop { .. } | ToAgent::Ping => {
+            connection.publish(&subject, None, payload.into()).await
+        }
+    };
+    if let Err(error) = sent {
         tracing::warn!(agent.id = %order.agent, %error, "an order was not sent");
     }
 }

@@ -305,9 +305,9 @@ fn coordination_streams(
     stream: impl Fn(&str, &[&str], &str) -> StreamSettings,
 ) -> [StreamSettings; 3] {
     [
-        // An accepted task must not make room for another: a full stream refuses.
+        // An accepted task must not make room for another, nor go with time: it stays until it has
+        // ended, and a full stream refuses.
         StreamSettings {
-            max_age: Some(7 * DAY),
             max_bytes: Some(GIB),
             retention: Retention::WorkQueue,
             discard: Discard::New,

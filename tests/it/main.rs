@@ -13,6 +13,7 @@
 )]
 
 mod support;
+mod tasks;
 
 mod layers;
 mod readme;

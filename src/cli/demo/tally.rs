@@ -42,7 +42,13 @@ impl Tally {
             | Fact::SupervisorStopped(_)
             | Fact::Gap(_)
             | Fact::System(_)
-            | Fact::AgentError(_) => {}
+            | Fact::AgentError(_)
+            | Fact::TaskResult(_)
+            | Fact::DeadLetter(_)
+            | Fact::TaskAssigned(_)
+            | Fact::TaskRequeued(_)
+            | Fact::LateResult(_)
+            | Fact::AgentSick(_) => {}
         }
     }
 

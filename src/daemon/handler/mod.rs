@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::tree::TreeHandle;
@@ -27,7 +28,7 @@ use crate::logic::restart::Call;
 use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
 use crate::protocol::command::{
     AgentCommand, AgentRequest, Answer, CircuitRequest, CommandError, ControlCommand, ErrorKind,
-    GRACE_MS_MAX, NatsStatus, SystemMode,
+    GRACE_MS_MAX, NatsStatus, SystemMode, TasksStatus,
 };
 use crate::protocol::id::{ChildName, NodeName};
 use crate::protocol::status::AgentStatus;
@@ -69,6 +70,8 @@ pub struct Facts {
     pub agents_supervisor: ChildName,
     /// How the connection to NATS is doing.
     pub nats: NatsReader,
+    /// How coordination is doing.
+    pub tasks: watch::Receiver<TasksStatus>,
     /// Where the HTTP server listens.
     pub http: Bound,
 }

@@ -47,6 +47,7 @@ impl TreeHandler {
             agents_max: u64::try_from(self.maker.places_max()).unwrap_or(u64::MAX),
             nats: (self.facts.nats.0)(),
             outbox: self.tree.ports().sink.status(),
+            tasks: self.facts.tasks.borrow().clone(),
             http: self.facts.http.address().map(|address| address.to_string()),
             flags: self.facts.flags.clone(),
             state_dir: self.facts.state_dir.display().to_string(),

@@ -57,7 +57,7 @@ impl AgentRuntime for ExecRuntime {
         let slots = Slots { free: Arc::new(Semaphore::new(slots)), count: slots };
         let channel = ExecChannel { orders, slots, events: Mutex::new(outbox) };
         let running = RunningExec {
-            _registration: self.channels.enter(spec.agent_id.clone(), Arc::new(channel)),
+            _registration: self.channels.enter((&spec, generation), Arc::new(channel)),
             runner: TaskRunner::new(self.keeper.clone(), self.settings.clone(), generation),
             spec,
             inbox,

@@ -107,7 +107,7 @@ impl Identity {
             environment: known(self.environment.as_ref()),
             region: known(self.region.as_ref()),
             correlationid: draft.correlation,
-            causationid: draft.causation,
+            causationid: draft.causation.map(SubjectId::from),
             traceparent: None,
             generation: draft.generation,
             data: serde_json::to_value(&draft.fact)?,
@@ -146,6 +146,12 @@ pub(crate) fn subject_of(draft: &EventDraft) -> Subject {
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)
         | Fact::AgentError(_) => Subject::AgentEvents(about()),
+        Fact::TaskResult(_) => Subject::TaskResults(about()),
+        Fact::DeadLetter(_) => Subject::DeadLetters(about()),
+        Fact::TaskAssigned(_)
+        | Fact::TaskRequeued(_)
+        | Fact::LateResult(_)
+        | Fact::AgentSick(_) => Subject::CoordinationEvents,
     }
 }
 
@@ -164,7 +170,13 @@ fn class_of(fact: &Fact) -> Class {
         | Fact::AgentSpawned(_)
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)
-        | Fact::AgentError(_) => Class::Other,
+        | Fact::AgentError(_)
+        | Fact::TaskResult(_)
+        | Fact::DeadLetter(_)
+        | Fact::TaskAssigned(_)
+        | Fact::TaskRequeued(_)
+        | Fact::LateResult(_)
+        | Fact::AgentSick(_) => Class::Other,
     }
 }
 

@@ -13,6 +13,7 @@ mod requests;
 mod round_trips;
 mod samples;
 mod schemas;
+mod task_samples;
 mod validate;
 
 use std::fs;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use provost::protocol::command::{
     Answer, CommandError, ErrorKind, LogLines, NatsStatus, OutboxStatus, SystemMode, SystemStatus,
+    TasksStatus,
 };
 use provost::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use provost::protocol::event::{CONTENT_TYPE, Envelope, SPEC_VERSION};
@@ -189,23 +190,31 @@ pub(super) fn facts() -> Vec<(&'static str, Fact)> {
         change: changed(),
         error: "log file cannot be written: no space left on device".to_owned(),
     };
-    vec![
-        ("supervision.health", Fact::Health(health)),
-        ("supervision.failure", Fact::Failure(Box::new(failed()))),
-        ("supervision.failure.downstream", Fact::Failure(Box::new(downstream_failed()))),
-        ("supervision.recovery", Fact::Recovery(recovered)),
-        ("supervision.circuit", Fact::Circuit(circuit)),
-        ("supervision.decision", Fact::Decision(Box::new(decided))),
-        ("supervision.escalation", Fact::Escalation(supervisor(Some(decision())))),
-        ("supervision.supervisor_started", Fact::SupervisorStarted(supervisor(None))),
-        ("supervision.supervisor_stopped", Fact::SupervisorStopped(supervisor(Some(decision())))),
-        ("supervision.gap", Fact::Gap(gap)),
-        ("supervision.system", Fact::System(system)),
-        ("agent.spawned", Fact::AgentSpawned(Box::new(spawned()))),
-        ("agent.state_changed", Fact::AgentStateChanged(Box::new(changed()))),
-        ("agent.terminated", Fact::AgentTerminated(Box::new(terminated()))),
-        ("agent.error", Fact::AgentError(Box::new(erred))),
-    ]
+    let mut facts = crate::wire::task_samples::facts();
+    facts.splice(
+        0..0,
+        [
+            ("supervision.health", Fact::Health(health)),
+            ("supervision.failure", Fact::Failure(Box::new(failed()))),
+            ("supervision.failure.downstream", Fact::Failure(Box::new(downstream_failed()))),
+            ("supervision.recovery", Fact::Recovery(recovered)),
+            ("supervision.circuit", Fact::Circuit(circuit)),
+            ("supervision.decision", Fact::Decision(Box::new(decided))),
+            ("supervision.escalation", Fact::Escalation(supervisor(Some(decision())))),
+            ("supervision.supervisor_started", Fact::SupervisorStarted(supervisor(None))),
+            (
+                "supervision.supervisor_stopped",
+                Fact::SupervisorStopped(supervisor(Some(decision()))),
+            ),
+            ("supervision.gap", Fact::Gap(gap)),
+            ("supervision.system", Fact::System(system)),
+            ("agent.spawned", Fact::AgentSpawned(Box::new(spawned()))),
+            ("agent.state_changed", Fact::AgentStateChanged(Box::new(changed()))),
+            ("agent.terminated", Fact::AgentTerminated(Box::new(terminated()))),
+            ("agent.error", Fact::AgentError(Box::new(erred))),
+        ],
+    );
+    facts
 }
 
 /// An event as it stands on the wire, every attribute set.
@@ -348,6 +357,16 @@ fn system() -> SystemStatus {
             bound_events: 10_000,
             bound_bytes: 67_108_864,
             memory_only: false,
+        },
+        tasks: TasksStatus {
+            state: "on".to_owned(),
+            ready: 3,
+            delayed: 1,
+            held: 4,
+            ended: map([("completed", 812)]),
+            requeued: 2,
+            late: 1,
+            trouble: None,
         },
         http: None,
         flags: map([("ENABLE_SUPERVISION", true), ("ENABLE_COORDINATION", false)]),

@@ -13,6 +13,8 @@ use provost::protocol::fact::{
 };
 use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::status::AgentStatus;
+use provost::protocol::task::{TaskRecord, TaskRequest};
+use provost::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -74,6 +76,12 @@ fn schemas() -> BTreeMap<String, Value> {
         ("agent.state_changed", event::<AgentChanged>),
         ("agent.terminated", event::<AgentChanged>),
         ("agent.error", event::<AgentErred>),
+        ("coordination.result", event::<TaskResulted>),
+        ("coordination.assigned", event::<TaskNoted>),
+        ("coordination.requeued", event::<TaskNoted>),
+        ("coordination.late_result", event::<TaskNoted>),
+        ("coordination.agent_sick", event::<TaskNoted>),
+        ("dead_letter", event::<DeadLettered>),
     ];
     let events = events.map(|(name, schema)| (format!("events/{name}.v1.json"), schema(name)));
     let others = [
@@ -83,6 +91,8 @@ fn schemas() -> BTreeMap<String, Value> {
         ("status.json", written::<AgentStatus>()),
         ("decision.json", written::<DecisionRecord>()),
         ("event.json", written::<Envelope>()),
+        ("task.json", read::<TaskRequest>()),
+        ("task.record.json", written::<TaskRecord>()),
         ("downstream.call.json", read::<CallRequest>()),
         ("downstream.answer.json", written::<CallAnswer>()),
         ("downstream.status.json", written::<DownstreamStatus>()),
