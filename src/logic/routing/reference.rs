@@ -209,10 +209,14 @@ fn pick(
         Err(refusal) => {
             prop_assert_eq!(refusal.counts, counts);
             let expected = match (counts.matching, counts.routable, counts.open) {
+                // The key waits for its agent, whether or not another has room.
+                (_, 1.., _) if refusal.refused == Refused::KeyFull => {
+                    prop_assert_eq!(query.strategy, Some(Distribution::Sticky));
+                    Refused::KeyFull
+                }
                 (0, ..) => Refused::NoneMatches,
                 (_, 0, _) => Refused::NoneRoutable,
-                (_, _, 0) => Refused::AllFull,
-                _ => Refused::KeyFull,
+                _ => Refused::AllFull,
             };
             prop_assert_eq!(refusal.refused, expected);
             prop_assert!(explained.picked.is_empty());
