@@ -4,6 +4,11 @@
 //! delivers confirms on the connection that brought the message, never on a later one, where its
 //! number may mean another.
 
+#![expect(
+    clippy::excessive_nesting,
+    reason = "one loop over what may happen: its arms read better together"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -10,6 +10,11 @@
 //! `NotSent`. What arrives with quality 1 or 2 is confirmed once it is kept; with quality 0 it may be
 //! lost with a connection, as the protocol has it.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add variants; what is not named is meant as one"
+)]
+
 mod drive;
 mod options;
 

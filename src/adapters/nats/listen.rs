@@ -1,5 +1,10 @@
 //! Subscriptions of NATS: plain subjects, and streams read by a durable consumer.
 
+#![expect(
+    clippy::excessive_nesting,
+    reason = "one loop over what may happen: its arms read better together"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -13,6 +13,11 @@
 //! one made meanwhile `NotSent`. Messages of a stream are confirmed once they are kept. Pub/sub has
 //! no memory: what is published while the connection is away is lost, which is logged.
 
+#![expect(
+    clippy::excessive_nesting,
+    reason = "one loop over what may happen: its arms read better together"
+)]
+
 mod link;
 mod listen;
 mod queue;

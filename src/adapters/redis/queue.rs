@@ -248,6 +248,7 @@ pub(super) fn make_group(key: &str, group: &str) -> Cmd {
     make
 }
 
+#[expect(clippy::fn_params_excessive_bools, reason = "a field of the answer")]
 fn of_entry(entry: &Entry, redelivered: bool) -> Value {
     let body = entry.body.as_ref().map_or((Value::Null, None), Body::value);
     message(entry.id.clone(), body, redelivered)

@@ -1,5 +1,10 @@
 //! JSON to arguments of Redis, its answers to JSON, its errors to what is known of an attempt.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add variants; what is not named is meant as one"
+)]
+
 use redis::{Cmd, ErrorKind, RedisError, Value as Reply};
 use serde_json::{Map, Value};
 

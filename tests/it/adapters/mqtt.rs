@@ -1,5 +1,7 @@
 //! MQTT against a real `mosquitto`.
 
+#![expect(clippy::excessive_nesting, reason = "what goes on beside a test stands inside it")]
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! NATS as a downstream, against a real `nats-server`.
 
+#![expect(clippy::excessive_nesting, reason = "what goes on beside a test stands inside it")]
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;

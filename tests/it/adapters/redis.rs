@@ -1,5 +1,7 @@
 //! Redis against a real `redis-server`.
 
+#![expect(clippy::excessive_nesting, reason = "what goes on beside a test stands inside it")]
+
 use std::time::Duration;
 
 use provost::adapters::redis::{RedisConnector, SCHEMES};
