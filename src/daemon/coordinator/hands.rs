@@ -16,8 +16,9 @@ use crate::protocol::status::AgentState;
 use crate::protocol::task::TaskStrategy;
 use crate::runtimes::channels::{Offer, Present};
 
-/// How long an attempt that does not count any more takes its agent's slot without a word from it.
-const GHOST_FOR: Duration = Duration::from_secs(60);
+/// The longest time for which an attempt that does not count any more takes its agent's slot
+/// without a word from it. It is one more lease where that is shorter.
+const GHOST_MAX: Duration = Duration::from_secs(60);
 
 /// One attempt, as an agent has it.
 type Attempt = (TaskId, u32);
@@ -132,7 +133,8 @@ impl Hands {
     /// Frees what its agent has not spoken of for long.
     pub fn forget_ghosts(&mut self) {
         for hand in self.hands.values_mut() {
-            let fresh = |since: &Option<Instant>| since.is_none_or(|at| at.elapsed() < GHOST_FOR);
+            let bound = hand.offer.timeout.min(GHOST_MAX);
+            let fresh = |since: &Option<Instant>| since.is_none_or(|at| at.elapsed() < bound);
             hand.held.retain(|_, since| fresh(since));
         }
     }

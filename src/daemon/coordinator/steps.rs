@@ -117,6 +117,7 @@ impl Desk {
                     self.order(&agent, &ToAgent::Cancel { id, attempt, grace_ms });
                 }
                 Step::Ended(key, record) => self.tell_end(key, record, Before::Never),
+                Step::EndedBefore(key, record) => self.tell_end(key, record, Before::Perhaps),
                 Step::Drop(key) => {
                     let body = self.bodies.remove(&key);
                     body.iter().for_each(|body| self.acknowledge(&body.acknowledge));

@@ -76,7 +76,7 @@ impl Bench {
                 }
                 Step::Dispatch(dispatch) => self.orders.push(dispatch),
                 Step::Cancel { id, attempt, .. } => self.cancels.push((id, attempt)),
-                Step::Ended(_, record) => self.ended.push(*record),
+                Step::Ended(_, record) | Step::EndedBefore(_, record) => self.ended.push(*record),
                 Step::Drop(_) => {}
                 Step::Tell(told, _) => self.told.push(told),
             }

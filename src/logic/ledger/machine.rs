@@ -281,7 +281,13 @@ impl Ledger {
         }
         if task.last == 0 && record.state.is_terminal() {
             self.remove(key);
-            return Ok(vec![Step::Drop(key)]);
+            // The same submission once more: whether its end was told is not known.
+            let same = record.submission == key.0;
+            return Ok(vec![if same {
+                Step::EndedBefore(key, Box::new(record))
+            } else {
+                Step::Drop(key)
+            }]);
         }
         if record.submission == key.0 && record.previous == task.last && task.last == 0 {
             // It was written before this ledger began, and seen by nobody since.

@@ -14,7 +14,7 @@ use crate::logic::ledger::{
 use crate::protocol::agent::{Held, TaskNews};
 use crate::protocol::decision::Reason;
 use crate::protocol::id::EventId;
-use crate::protocol::task::{Priority, TaskRequest, TaskState};
+use crate::protocol::task::{Priority, TaskRecord, TaskRequest, TaskState};
 
 fn bench() -> Bench {
     Bench::new(Policies::default())
@@ -414,8 +414,14 @@ fn a_record_of_somebody_else_is_found_and_ones_own_is_known_again() {
     record.state = Completed;
     let mut closed = other.clone();
     let ended = closed.ledger.conflict(closed.moment(), key, Some((9, record.clone())));
-    assert_eq!(ended.unwrap(), [Step::Drop(key)], "the id stands for a task that has ended");
+    let again = [Step::EndedBefore(key, Box::new(record.clone()))];
+    assert_eq!(ended.unwrap(), again, "it came once more before its end was told");
     assert_eq!(closed.ledger.counts(), Counts::default());
+
+    let mut repeated = other.clone();
+    let first = TaskRecord { submission: 7, ..record.clone() };
+    let ended = repeated.ledger.conflict(repeated.moment(), key, Some((9, first)));
+    assert_eq!(ended.unwrap(), [Step::Drop(key)], "the id stands for a task that has ended");
 
     record.state = Assigned;
     record.submission = 5;

@@ -267,6 +267,9 @@ pub enum Step {
     },
     /// The terminal record is stored: tell the result, forget the submission.
     Ended(TaskKey, Box<TaskRecord>),
+    /// The task has ended before, and nobody knows whether that was told: tell it, forget the
+    /// submission.
+    EndedBefore(TaskKey, Box<TaskRecord>),
     /// The submission repeats a task that has ended: forget it.
     Drop(TaskKey),
     /// Tell that something happened.

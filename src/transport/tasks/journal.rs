@@ -128,6 +128,8 @@ impl Journal {
                 Err(error) => match error.kind() {
                     PublishErrorKind::WrongLastSequence => {
                         match last_on(&context, &entry.stream, &entry.subject).await {
+                            // What was in the way is gone, with a server that was killed.
+                            Ok(found) if is_expected(&entry, found.as_ref()) => said_of(&error),
                             Ok(found) => return Outcome::Conflict(found),
                             Err(said) => said,
                         }
@@ -186,6 +188,12 @@ impl Journal {
             *trouble = Some(said);
         }
     }
+}
+
+/// Whether the last message on the subject is the one that was expected, so that the next try
+/// stores ours.
+fn is_expected(entry: &Entry, found: Option<&(u64, Bytes)>) -> bool {
+    entry.expected == Some(found.map_or(0, |(sequence, _)| *sequence))
 }
 
 fn said_of(error: &context::PublishError) -> String {
