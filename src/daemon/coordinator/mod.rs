@@ -3,7 +3,7 @@
 //! A child of the tree like any other. All decisions about tasks are the ledger's
 //! ([`crate::logic::ledger`]); this carries them out: it writes the records ([`desk`]), asks who can
 //! have a task ([`hands`]), hands orders to the agents' channels and listens to them, and answers
-//! cancellations. It starts from what is stored ([`start`]): submissions that were
+//! cancellations. It starts from what is stored (`start`): submissions that were
 //! not acknowledged and the last record of each of their tasks; so it can be ended at any moment.
 //!
 //! Who else must not wait for it: agents, whose news wait in bounded queues; submitters, whose
