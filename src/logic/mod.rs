@@ -20,6 +20,7 @@ pub mod retry;
 pub mod beats;
 pub mod exit_rules;
 pub mod health;
+pub mod history;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;
