@@ -19,6 +19,7 @@ pub mod retry;
 
 pub mod beats;
 pub mod exit_rules;
+pub mod explain;
 pub mod health;
 pub mod history;
 pub mod lifecycle;
