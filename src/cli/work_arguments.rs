@@ -50,11 +50,11 @@ pub(crate) struct RouteTestArguments {
     pub(crate) sticky_key: Option<String>,
 }
 
-fn condition(text: &str) -> Result<Predicate, String> {
+pub(crate) fn condition(text: &str) -> Result<Predicate, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn distribution(text: &str) -> Result<Distribution, String> {
+pub(crate) fn distribution(text: &str) -> Result<Distribution, String> {
     let known = Distribution::ALL.into_iter().find(|known| known.as_str() == text);
     known.ok_or_else(|| {
         let words: Vec<&str> = Distribution::ALL.iter().map(|known| known.as_str()).collect();

@@ -7,15 +7,17 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::coordinator::Parts;
 use crate::daemon::coordinator::hands::Hands;
+use crate::daemon::coordinator::questions::Question;
 use crate::daemon::coordinator::start::{self, Open};
-use crate::logic::ledger::{Foreign, Gone, Ledger, Moment, TaskKey};
+use crate::logic::ledger::{self, Foreign, Gone, Ledger, Moment, TaskKey};
+use crate::logic::routing::{Needs, Refusal};
 use crate::ports::{BoxFuture, ServiceError};
 use crate::protocol::agent::FromAgent;
 use crate::protocol::command::TasksStatus;
@@ -90,12 +92,15 @@ pub struct Desk {
     replies: mpsc::Receiver<Reply>,
     heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     asked: mpsc::Receiver<Asked>,
+    questions: OwnedMutexGuard<mpsc::Receiver<Question>>,
     changes: watch::Receiver<u64>,
     /// Listens to agents' channels.
     ears: JoinSet<()>,
     /// Reads what comes over NATS.
     feeds: JoinSet<()>,
     opened: (Instant, Timestamp),
+    /// The last task that nobody could be given.
+    pub(super) refused: Option<(Arc<ledger::Needs>, Refusal)>,
 }
 
 impl Desk {
@@ -127,7 +132,7 @@ impl Desk {
         let mut desk = Self {
             writer: Writer::new(parts.prefix.clone(), parts.node.clone()),
             ledger: Ledger::new(parts.policies.clone()),
-            hands: Hands::default(),
+            hands: Hands::new(parts.routing),
             bodies: BTreeMap::new(),
             writes: FuturesUnordered::new(),
             askers: BTreeMap::new(),
@@ -136,10 +141,12 @@ impl Desk {
             replies,
             heard: mpsc::channel(QUEUE_MAX),
             asked,
+            questions: parts.questions.listen().await,
             changes,
             ears: JoinSet::new(),
             feeds,
             opened: (Instant::now(), now),
+            refused: None,
             parts,
             journal,
         };
@@ -176,6 +183,7 @@ impl Desk {
                     Fed::CaughtUp => {}
                 },
                 Some(asked) = self.asked.recv() => self.cancel(asked).await,
+                Some(question) = self.questions.recv() => self.explain(question),
                 Ok(()) = self.changes.changed() => self.look_at_channels(),
                 Some(_) = self.ears.join_next(), if !self.ears.is_empty() => {}
                 ended = self.feeds.join_next() => {
@@ -248,6 +256,16 @@ impl Desk {
         };
         self.carry_out(steps);
         Ok(())
+    }
+
+    fn explain(&mut self, question: Question) {
+        let Question { mut query, answer } = question;
+        let now = Instant::now().into_std();
+        query.avoid.extend(self.ledger.sick(now).map(|agent| agent.as_str().to_owned()));
+        let needs = Needs::new(query);
+        let said = self.hands.explain(&self.parts.board, &needs, fastrand::u64(..));
+        // Who asked may have gone.
+        drop(answer.send(said));
     }
 
     fn on_heard(&mut self, heard: Heard) {
@@ -351,6 +369,7 @@ impl Desk {
 
     fn on_tick(&mut self) {
         self.hands.forget_ghosts();
+        self.hands.look_again(&self.parts.board);
         if BACK_WITHIN <= self.opened.0.elapsed() {
             let away = self.ledger.holders().filter(|agent| self.hands.get(agent).is_none());
             let away: Vec<AgentId> = away.cloned().collect();
@@ -360,11 +379,17 @@ impl Desk {
                 self.carry_out(steps);
             }
         }
+        self.tell_status();
+    }
+
+    fn tell_status(&mut self) {
         let counts = self.ledger.counts();
         let trouble = self.journal.trouble();
         let state = if trouble.is_some() { "stuck" } else { "on" };
         self.status.state = state.to_owned();
-        self.status.trouble = trouble;
+        let refused = self.refused.as_ref().filter(|_| 0 < counts.ready);
+        self.status.trouble =
+            trouble.or_else(|| refused.map(|(needs, refusal)| in_words(needs, refusal)));
         (self.status.ready, self.status.delayed) = (counts.ready, counts.delayed);
         self.status.held = counts.held.saturating_add(counts.ending);
         let status = &self.status;
@@ -404,6 +429,10 @@ const REMOTE: &str = "remote.";
 /// Whether a run outlives the daemon.
 pub(super) fn is_remote(run: Option<&str>) -> bool {
     run.is_some_and(|run| run.starts_with(REMOTE))
+}
+
+fn in_words(needs: &ledger::Needs, refusal: &Refusal) -> String {
+    format!("tasks of type {} wait: {refusal}", needs.task_type)
 }
 
 fn ticks() -> Interval {

@@ -11,6 +11,7 @@ use crate::logic::ledger::{
     Accepted, Assignment, CANCEL_GRACE, Cancelling, Dispatch, Needs, Step, Submission, TaskKey,
     Told, Undelivered,
 };
+use crate::logic::routing;
 use crate::ports::ChannelError;
 use crate::protocol::agent::{TaskError, TaskEvent, TaskNews, TaskOrder, ToAgent};
 use crate::protocol::command::{CommandError, ErrorKind};
@@ -83,19 +84,24 @@ impl Desk {
             }
             let moment = self.moment();
             let Some(next) = self.ledger.next(moment.now, &refused) else { return };
-            let sick = |agent: &AgentId| self.ledger.is_sick(agent, moment.now);
-            let board = &self.parts.board;
-            let Ok(pick) = self.hands.pick(board, &next.needs, &next.avoid, sick) else {
-                refused.insert(next.needs);
-                continue;
+            let sick = self.ledger.sick(moment.now).cloned();
+            let avoid = next.avoid.into_iter().chain(sick);
+            let question = routing::Needs::new(next.needs.question(avoid));
+            let picked = self.hands.pick(&self.parts.board, &question, fastrand::u64(..));
+            let pick = match picked {
+                Ok(pick) => pick,
+                Err(refusal) => {
+                    self.refused = Some((Arc::clone(&next.needs), refusal));
+                    refused.insert(next.needs);
+                    continue;
+                }
             };
             let Some(hand) = self.hands.get(&pick.agent) else { return };
             let to = Assignment {
                 agent: pick.agent.clone(),
                 run: Some(self.run_of(hand.number, &hand.offer)),
                 lease: hand.offer.timeout,
-                candidates: pick.candidates,
-                load: pick.load,
+                decision: pick.record(),
             };
             let steps = self.ledger.assign(moment, next.key, to);
             if let Some(Step::Write(_, record)) = steps.first() {

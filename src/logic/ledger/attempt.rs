@@ -394,12 +394,12 @@ impl Ledger {
         self.write(moment, key, draft, out);
         if let (Some(agent), Some(_)) = (agent, blame) {
             let sick = self.agents.failed(&agent, &id, (moment.now, self.policies.sick_tasks));
-            out.extend(sick.and_then(|count| self.sick(key, count)));
+            out.extend(sick.and_then(|count| self.tell_sick(key, count)));
         }
     }
 
     /// Tells that the agent of this task is sick.
-    fn sick(&self, key: TaskKey, tasks: usize) -> Option<Step> {
+    fn tell_sick(&self, key: TaskKey, tasks: usize) -> Option<Step> {
         let task: &Task = self.tasks.get(&key)?;
         let mut noted = noted(task.writing.as_ref()?);
         noted.decision.reason = Reason::SickAgent;

@@ -12,6 +12,7 @@ use crate::logic::ledger::{
     Accepted, Assignment, Dispatch, Gone, Ledger, Moment, Policies, Step, Submission, TaskKey, Told,
 };
 use crate::protocol::agent::{TaskError, TaskEvent, TaskNews};
+use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use crate::protocol::id::{AgentId, EventId, TaskId};
 use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
 
@@ -33,6 +34,17 @@ pub(super) struct Bench {
 
 pub(super) fn agent(name: &str) -> AgentId {
     name.parse().unwrap()
+}
+
+/// A decision for an agent.
+pub(super) fn picked() -> DecisionRecord {
+    DecisionRecord {
+        reason: Reason::AgentPicked,
+        inputs: Inputs::default(),
+        rule: Rule::default(),
+        cause: None,
+        next: NextAction { action: NextKind::Assign, in_ms: 0 },
+    }
 }
 
 impl Bench {
@@ -126,8 +138,7 @@ impl Bench {
             agent: agent(to),
             run: Some(format!("run-of-{to}")),
             lease: Duration::from_secs(60),
-            candidates: 1,
-            load: 0,
+            decision: picked(),
         };
         let steps = self.ledger.assign(self.moment(), next.key, to);
         self.carry_out(steps);

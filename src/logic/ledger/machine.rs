@@ -13,7 +13,7 @@ use crate::logic::ledger::types::{
     Accepted, Again, Assignment, Cancelling, Candidate, Foreign, INBOX_MAX, Moment, Needs,
     Policies, Step, Submission, TaskKey, Told, fault,
 };
-use crate::protocol::decision::{Inputs, NextKind, Reason};
+use crate::protocol::decision::{Inputs, Reason};
 use crate::protocol::id::{AgentId, TaskId};
 use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
 
@@ -187,12 +187,9 @@ impl Ledger {
         });
         let waited = moment.now.saturating_duration_since(ticket.place.0);
         self.by_agent.entry(to.agent).or_default().insert(key);
-        let inputs = Inputs::default()
-            .with("candidates", to.candidates)
-            .with("load", to.load)
-            .with("waited_ms", millis(waited));
-        let draft = Draft::of(TaskState::Assigned, Reason::Picked, inputs);
-        let draft = draft.then(NextKind::Assign, Duration::ZERO);
+        let mut decision = to.decision;
+        decision.inputs = decision.inputs.with("waited_ms", millis(waited));
+        let draft = Draft::by(TaskState::Assigned, decision);
         self.write(moment, key, draft, &mut out);
         out
     }

@@ -25,7 +25,12 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn of(state: TaskState, reason: Reason, inputs: Inputs) -> Self {
         let next = NextAction { action: NextKind::None, in_ms: 0 };
-        let decision = DecisionRecord { reason, inputs, rule: Rule::default(), cause: None, next };
+        let rule = Rule::default();
+        Self::by(state, DecisionRecord { reason, inputs, rule, cause: None, next })
+    }
+
+    /// By a decision that was made elsewhere.
+    pub(super) fn by(state: TaskState, decision: DecisionRecord) -> Self {
         Self { state, message: None, progress: None, result: None, decision }
     }
 

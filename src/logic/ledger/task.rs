@@ -10,7 +10,8 @@ use crate::logic::ledger::queue::Ticket;
 use crate::logic::ledger::types::{Dispatch, Gone, Needs, Submission, TaskKey, Undelivered};
 use crate::protocol::agent::{TaskError, TaskNews};
 use crate::protocol::id::{AgentId, TaskId, TaskType};
-use crate::protocol::task::{Blame, Priority, TaskRecord, TaskState, TaskStrategy};
+use crate::protocol::route::Distribution;
+use crate::protocol::task::{Blame, Priority, TaskRecord, TaskState};
 
 /// One task.
 #[derive(Clone, Debug)]
@@ -105,8 +106,9 @@ impl Task {
         let needs = Needs {
             task_type: submission.task_type.clone(),
             capabilities: BTreeSet::new(),
+            condition: None,
             participants: Vec::new(),
-            strategy: TaskStrategy::RoundRobin,
+            strategy: Distribution::RoundRobin,
             sticky_key: None,
         };
         Self {

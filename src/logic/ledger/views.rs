@@ -26,6 +26,11 @@ impl Ledger {
         self.agents.is_sick(agent, now)
     }
 
+    /// All agents of which this is true.
+    pub fn sick(&self, now: Instant) -> impl Iterator<Item = &AgentId> {
+        self.agents.sick(now)
+    }
+
     /// How many tasks stand where.
     #[must_use]
     pub fn counts(&self) -> Counts {

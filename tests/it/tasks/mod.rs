@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod routes;
 mod runs;
 
 use std::path::{Path, PathBuf};

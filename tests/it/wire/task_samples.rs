@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use provost::protocol::agent::TaskError;
 use provost::protocol::fact::Fact;
+use provost::protocol::route::Distribution;
 use provost::protocol::task::{
-    Blame, Priority, SUBMISSION_BYTES_MAX, TaskRecord, TaskRequest, TaskState, TaskStrategy,
+    Blame, Priority, SUBMISSION_BYTES_MAX, TaskRecord, TaskRequest, TaskState,
 };
 use provost::protocol::task_fact::{DeadLettered, DeadOriginal, TaskNoted, TaskResulted};
 use serde_json::json;
@@ -112,7 +113,7 @@ fn a_submission_and_a_record_are_as_they_were_agreed() {
     assert_eq!(serde_json::to_string(&least).unwrap(), r#"{"input":null}"#);
     let null = TaskRequest::parse(br#"{"input":1,"strategy":null}"#).unwrap();
     assert_eq!(null.strategy, None);
-    assert_eq!(request.strategy, Some(TaskStrategy::Sticky));
+    assert_eq!(request.strategy, Some(Distribution::Sticky));
 }
 
 #[test]
