@@ -297,9 +297,10 @@ impl TaskRequest {
             Some(Distribution::Direct) if self.participants.is_empty() => {
                 outside("participants", "empty", "the strategy direct needs an agent")
             }
-            Some(Distribution::Broadcast) => {
-                outside("strategy", "broadcast", "this version gives a task to one agent only")
+            Some(Distribution::Broadcast) if self.completion == Some(Completion::Quorum(0)) => {
+                outside("completion", "a quorum of 0", "1 and more are allowed")
             }
+            Some(Distribution::Broadcast) => Ok(()),
             _ if self.completion.is_some() => {
                 outside("completion", "set", "it goes with the strategy broadcast only")
             }

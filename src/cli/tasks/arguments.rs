@@ -7,9 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::arguments::Files;
 use crate::cli::values::{agent_name, grace, span};
-use crate::cli::work_arguments::{condition, distribution};
+use crate::cli::work_arguments::{completion, condition, distribution};
 use crate::protocol::id::{TaskId, TaskType};
-use crate::protocol::route::{Distribution, Predicate};
+use crate::protocol::route::{Completion, Distribution, Predicate};
 use crate::protocol::task::{Priority, TaskState};
 
 /// `provost task`.
@@ -77,6 +77,9 @@ pub(crate) struct SubmitArguments {
     /// How the agent is chosen; as configured when absent.
     #[arg(long, value_name = "NAME", value_parser = distribution)]
     pub(crate) strategy: Option<Distribution>,
+    /// When a broadcast is done: all, any, or a number of agents.
+    #[arg(long, value_name = "HOW", value_parser = completion)]
+    pub(crate) completion: Option<Completion>,
     /// Key whose tasks stay with one agent, under the strategy sticky.
     #[arg(long, value_name = "KEY")]
     pub(crate) sticky_key: Option<String>,

@@ -92,6 +92,7 @@ impl Bench<'_> {
         request.requirements.condition.clone_from(&arguments.condition);
         request.sticky_key.clone_from(&arguments.sticky_key);
         request.strategy = arguments.strategy;
+        request.completion = arguments.completion;
         request.deadline_ms = arguments.deadline.map(millis);
         request.delay_ms = arguments.delay.map(millis);
         request.max_attempts = arguments.max_attempts;

@@ -13,11 +13,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::coordinator::Parts;
+use crate::daemon::coordinator::broadcasts::Broadcasts;
 use crate::daemon::coordinator::hands::Hands;
 use crate::daemon::coordinator::questions::Question;
 use crate::daemon::coordinator::start::{self, Open};
 use crate::logic::ledger::{self, Foreign, Gone, Ledger, Moment, TaskKey};
-use crate::logic::routing::{Needs, Refusal};
+use crate::logic::routing::Needs;
 use crate::ports::{BoxFuture, ServiceError};
 use crate::protocol::agent::FromAgent;
 use crate::protocol::command::TasksStatus;
@@ -85,6 +86,8 @@ pub struct Desk {
     /// Submissions of all tasks in the ledger, and of those whose end is being told.
     pub(super) bodies: BTreeMap<TaskKey, Arc<Arrived>>,
     pub(super) writes: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Broadcasts and their parts.
+    pub(super) broadcasts: Broadcasts,
     /// Who waits for the end of a task.
     pub(super) askers: BTreeMap<TaskKey, Vec<String>>,
     pub(super) status: TasksStatus,
@@ -100,7 +103,7 @@ pub struct Desk {
     feeds: JoinSet<()>,
     opened: (Instant, Timestamp),
     /// The last task that nobody could be given.
-    pub(super) refused: Option<(Arc<ledger::Needs>, Refusal)>,
+    pub(super) refused: Option<(Arc<ledger::Needs>, String)>,
 }
 
 impl Desk {
@@ -115,8 +118,8 @@ impl Desk {
         feeds.spawn(feed::feed(journal.clone(), give));
         let open = start::open(&journal, &mut submissions).await?;
         let now = parts.clock.now();
-        let oldest = open.iter().filter_map(|(_, record)| {
-            let (_, record) = record.as_ref()?;
+        let known = open.tasks.iter().filter_map(|(_, record)| record.as_ref());
+        let oldest = known.chain(open.parts.values()).filter_map(|(_, record)| {
             (record.state.is_held() && is_remote(record.run.as_deref())).then_some(record.time)
         });
         let begin = match oldest.min() {
@@ -135,6 +138,7 @@ impl Desk {
             hands: Hands::new(parts.routing),
             bodies: BTreeMap::new(),
             writes: FuturesUnordered::new(),
+            broadcasts: Broadcasts::default(),
             askers: BTreeMap::new(),
             status: TasksStatus::default(),
             submissions,
@@ -226,7 +230,7 @@ impl Desk {
         let (key, outcome) = match done {
             Done::Record(key, outcome) => (key, outcome),
             Done::End(key) => {
-                self.bodies.remove(&key);
+                self.end_told(key);
                 return Ok(());
             }
         };
@@ -338,7 +342,8 @@ impl Desk {
     }
 
     fn restore(&mut self, open: Open) {
-        for (arrived, record) in open {
+        self.broadcasts.known(open.parts);
+        for (arrived, record) in open.tasks {
             self.arrived(Arc::new(*arrived), record);
         }
         let holders: Vec<AgentId> = self.ledger.holders().cloned().collect();
@@ -370,6 +375,7 @@ impl Desk {
     fn on_tick(&mut self) {
         self.hands.forget_ghosts();
         self.hands.look_again(&self.parts.board);
+        self.look_for_members();
         if BACK_WITHIN <= self.opened.0.elapsed() {
             let away = self.ledger.holders().filter(|agent| self.hands.get(agent).is_none());
             let away: Vec<AgentId> = away.cloned().collect();
@@ -431,8 +437,8 @@ pub(super) fn is_remote(run: Option<&str>) -> bool {
     run.is_some_and(|run| run.starts_with(REMOTE))
 }
 
-fn in_words(needs: &ledger::Needs, refusal: &Refusal) -> String {
-    format!("tasks of type {} wait: {refusal}", needs.task_type)
+fn in_words(needs: &ledger::Needs, refused: &str) -> String {
+    format!("tasks of type {} wait: {refused}", needs.task_type)
 }
 
 fn ticks() -> Interval {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::board::Board;
-use crate::logic::routing::{AgentEntry, Needs, Pick, Refusal, Router, Settings};
+use crate::logic::routing::{AgentEntry, Needs, Pick, Refusal, Roster, Router, Settings};
 use crate::ports::AgentChannel;
 use crate::protocol::agent::{Beat, Held};
 use crate::protocol::id::{AgentId, TaskId};
@@ -197,6 +197,21 @@ impl Hands {
     /// Who would be picked, and what speaks for and against each. Nothing is changed by it.
     #[must_use]
     pub fn explain(&mut self, board: &Board, needs: &Needs, random: u64) -> RouteAnswer {
+        self.look_at_all(board);
+        self.router.explain(needs, random)
+    }
+
+    /// All that take part in a broadcast.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] when nobody does now.
+    pub fn roster(&mut self, board: &Board, needs: &Needs) -> Result<Roster, Refusal> {
+        self.look_at_all(board);
+        self.router.roster(needs)
+    }
+
+    fn look_at_all(&mut self, board: &Board) {
         let Self { hands, router, away } = self;
         for (agent, hand) in hands.iter() {
             let standing = standing(board, hand);
@@ -205,7 +220,6 @@ impl Hands {
                 away.insert(agent.clone());
             }
         }
-        router.explain(needs, random)
     }
 
     /// The agents and their runs.

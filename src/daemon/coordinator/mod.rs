@@ -3,13 +3,14 @@
 //! A child of the tree like any other. All decisions about tasks are the ledger's
 //! ([`crate::logic::ledger`]); this carries them out: it writes the records ([`desk`]), asks who can
 //! have a task ([`hands`], which asks [`crate::logic::routing`]), hands orders to the agents' channels and listens to them, and answers
-//! cancellations. It starts from what is stored (`start`): submissions that were
+//! cancellations; `broadcasts` looks after tasks that go to many. It starts from what is stored (`start`): submissions that were
 //! not acknowledged and the last record of each of their tasks; so it can be ended at any moment.
 //!
 //! Who else must not wait for it: agents, whose news wait in bounded queues; submitters, whose
 //! publish is acknowledged by the stream. What it holds at a time is bounded by the consumer of
 //! submissions; the others wait in the stream.
 
+mod broadcasts;
 pub mod desk;
 pub mod hands;
 mod questions;

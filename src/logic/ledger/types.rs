@@ -49,7 +49,8 @@ pub struct Moment {
     pub jitter: f64,
 }
 
-/// Names a task inside the ledger: the sequence of its submission.
+/// Names a task inside the ledger: the sequence of its submission; for a part of a broadcast, which
+/// has none, a number that no sequence reaches.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TaskKey(pub u64);
 
@@ -66,6 +67,8 @@ pub struct Submission {
     pub submitter: Arc<str>,
     /// When it was stored.
     pub accepted_at: Timestamp,
+    /// The broadcast that it is a part of.
+    pub part_of: Option<(TaskKey, TaskId)>,
 }
 
 /// What a task needs of an agent. Tasks with equal needs stand in one lane.
@@ -281,6 +284,9 @@ pub enum Cancelling {
 pub enum Step {
     /// Write a record behind the one that it names as `previous`.
     Write(TaskKey, Box<TaskRecord>),
+    /// The record of a broadcast is stored: take its parts as submissions, unless it has ended
+    /// meanwhile.
+    Parts(TaskKey, BTreeMap<AgentId, TaskId>),
     /// Give the task to its agent.
     Dispatch(Dispatch),
     /// Tell the agent to give an attempt up.

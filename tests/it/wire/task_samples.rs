@@ -76,6 +76,8 @@ pub(super) fn record() -> TaskRecord {
         time,
         accepted_at: time,
         submission: 17,
+        part_of: Some("whole".parse().unwrap()),
+        parts: [(AGENT.parse().unwrap(), "part-17-1-1".parse().unwrap())].into(),
         previous: 4_711,
         priority: Priority::High,
         submitter: "alice".to_owned(),
@@ -135,7 +137,14 @@ fn what_is_no_submission_is_refused_with_the_field() {
         (r#"{"input":1,"participants":["a b"]}"#, "field \"participants\" is a list with \"a b\""),
         (r#"{"input":1,"strategy":"direct"}"#, "field \"participants\" is empty; the strategy"),
         (r#"{"input":1,"strategy":"sticky"}"#, "field \"sticky_key\" is missing; the strategy"),
-        (r#"{"input":1,"strategy":"broadcast"}"#, "field \"strategy\" is broadcast; this version"),
+        (
+            r#"{"input":1,"strategy":"broadcast","completion":{"quorum":0}}"#,
+            "field \"completion\" is a quorum of 0; 1 and more",
+        ),
+        (
+            r#"{"input":1,"requirements":{"where":{"capability":""}}}"#,
+            "field \"requirements.where\": where has a word of 0 bytes",
+        ),
         (r#"{"input":1,"completion":"any"}"#, "field \"completion\" is set; it goes with"),
         (
             r#"{"input":1,"requirements":{"required_capabilities":[""]}}"#,
