@@ -85,6 +85,7 @@ fn in_words(against: &Against) -> String {
         Against::LacksCapability { capability } => format!("lacks {}", one_line(capability)),
         Against::ConditionNotMet { term } => format!("does not meet {}", one_line(term)),
         Against::NotRoutable { standing } => standing.as_str().replace('_', " "),
+        Against::TakesNoTasks => "takes no tasks".to_owned(),
         Against::Full => "full".to_owned(),
         Against::Avoided => "to be avoided".to_owned(),
         Against::KeyHeldByAnother => "another has the key".to_owned(),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::arguments::Files;
 use crate::cli::values::span;
-use crate::protocol::route::{Distribution, Predicate};
+use crate::protocol::route::{Completion, Distribution, Predicate};
 
 /// `provost route`.
 #[derive(Args, Clone, Debug)]
@@ -50,11 +50,20 @@ pub(crate) struct RouteTestArguments {
     pub(crate) sticky_key: Option<String>,
 }
 
-fn condition(text: &str) -> Result<Predicate, String> {
+pub(crate) fn condition(text: &str) -> Result<Predicate, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn distribution(text: &str) -> Result<Distribution, String> {
+pub(crate) fn completion(text: &str) -> Result<Completion, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Completion::All),
+        ("any", _) => Ok(Completion::Any),
+        (_, Ok(quorum @ 1..)) => Ok(Completion::Quorum(quorum)),
+        _ => Err("use all, any, or a number from 1 on".to_owned()),
+    }
+}
+
+pub(crate) fn distribution(text: &str) -> Result<Distribution, String> {
     let known = Distribution::ALL.into_iter().find(|known| known.as_str() == text);
     known.ok_or_else(|| {
         let words: Vec<&str> = Distribution::ALL.iter().map(|known| known.as_str()).collect();

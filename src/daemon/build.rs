@@ -15,11 +15,11 @@ use crate::actors::defaults::{SystemClock, SystemIds, SystemJitter};
 use crate::actors::tree::{Node, TreeHandle, TreePorts, TreeSpec};
 use crate::adapters::care::{Desk, Downstream, Start};
 use crate::board::Board;
-use crate::config::{Config, Coordination, Http, NatsTarget, SupervisorEntry, Switch, Undeclared};
+use crate::config::{Config, Http, NatsTarget, SupervisorEntry, Undeclared};
 use crate::daemon::adoption::AdoptingRuns;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::beats::NatsBeats;
-use crate::daemon::coordinator::{CoordinatorService, Parts, tasks_at_first};
+use crate::daemon::coordinator::{CoordinatorService, Parts, Questions, tasks_at_first};
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
@@ -106,6 +106,7 @@ struct Builder<'a> {
     maker: AgentMaker,
     identity: Identity,
     bound: Bound,
+    questions: Questions,
     tasks: watch::Sender<TasksStatus>,
     desk: Desk,
 }
@@ -179,6 +180,7 @@ impl Plan {
             maker,
             identity,
             bound: Bound::default(),
+            questions: Questions::default(),
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
             desk,
         };
@@ -211,8 +213,8 @@ impl Builder<'_> {
         }
         children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
         children.push(self.part("newcomers", newcomers)?);
-        if let Switch::Enabled(coordination) = &self.config.coordination {
-            let parts = self.coordinator(handle, coordination);
+        if self.config.coordination.is_enabled() {
+            let parts = self.coordinator(handle);
             children.push(self.part("coordinator", CoordinatorService::new(parts))?);
         }
         children.push(self.commands(Arc::clone(&handler))?);
@@ -393,6 +395,7 @@ impl Builder<'_> {
             agents_supervisor: own("agents")?,
             nats: NatsReader::new(read),
             tasks: self.tasks.subscribe(),
+            questions: self.questions.clone(),
             http: self.bound.clone(),
         };
         let stop = self.options.stop.clone();
@@ -400,7 +403,7 @@ impl Builder<'_> {
         Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
     }
 
-    fn coordinator(&self, handle: &TreeHandle, coordination: &Coordination) -> Parts {
+    fn coordinator(&self, handle: &TreeHandle) -> Parts {
         let ports = handle.ports();
         Parts {
             slot: self.slot.clone(),
@@ -413,7 +416,8 @@ impl Builder<'_> {
             clock: Arc::clone(&ports.clock),
             jitter: Arc::clone(&ports.jitter),
             policies: Policies::default(),
-            strategy: settings::strategy(coordination.task_distribution_strategy),
+            routing: settings::routing(&self.config),
+            questions: self.questions.clone(),
             status: self.tasks.clone(),
         }
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{self, Config, Environment, StreamSettings as Wanted};
+use crate::logic::routing::{self, BreakerUse};
 use crate::logic::severity::Topic;
 use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::OnDaemonExit;
-use crate::protocol::task::TaskStrategy;
 use crate::transport::embedded::{BinarySearch, Durability, EmbeddedSettings};
 use crate::transport::outbox::{self, OutboxSettings, PublishMode};
 use crate::transport::streams::{
@@ -154,18 +154,20 @@ pub fn measure_every(config: &Config) -> Duration {
     config.supervision.settings().map_or(default, |settings| settings.health_check_interval)
 }
 
-/// How the agent of a task is chosen.
+/// How the configuration has tasks routed: as `[routing]` says where it is on, else as
+/// `[coordination]` says.
 #[must_use]
-pub fn strategy(distribution: config::Distribution) -> TaskStrategy {
-    use config::Distribution;
-    match distribution {
-        Distribution::RoundRobin => TaskStrategy::RoundRobin,
-        Distribution::WeightedRoundRobin => TaskStrategy::WeightedRoundRobin,
-        Distribution::LeastLoaded => TaskStrategy::LeastLoaded,
-        Distribution::PowerOfTwo => TaskStrategy::PowerOfTwo,
-        Distribution::Broadcast => TaskStrategy::Broadcast,
-        Distribution::Sticky => TaskStrategy::Sticky,
-        Distribution::Direct => TaskStrategy::Direct,
+pub fn routing(config: &Config) -> routing::Settings {
+    let section = config.coordination.settings();
+    let by_section =
+        section.map_or(config::Distribution::RoundRobin, |it| it.task_distribution_strategy);
+    match config.routing.settings() {
+        None => routing::Settings { distribution: by_section, ..routing::Settings::default() },
+        Some(routing) => routing::Settings {
+            cache_size: routing.decision_cache_size,
+            breaker: if routing.circuit_breaker { BreakerUse::Heeded } else { BreakerUse::Ignored },
+            distribution: routing.load_balancing_algorithm,
+        },
     }
 }
 

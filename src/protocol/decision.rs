@@ -65,8 +65,6 @@ pub enum Reason {
     Escalated,
     /// Supervision is switched off: the child stays down.
     SupervisionDisabled,
-    /// The agent is the best one for the task now.
-    Picked,
     /// The agent told of the attempt's progress or end.
     AgentSaid,
     /// The attempt failed.

@@ -202,7 +202,7 @@ impl RouteQuery {
             word("required_capabilities", capability, CAPABILITY_BYTES_MAX)?;
         }
         if let Some(condition) = &self.condition {
-            few("where", condition.check(1)?, PREDICATE_TERMS_MAX)?;
+            condition.check()?;
         }
         if let Some(key) = &self.sticky_key {
             word("sticky_key", key, STICKY_KEY_BYTES_MAX)?;
@@ -221,8 +221,17 @@ impl RouteQuery {
 }
 
 impl Predicate {
+    /// Checks words, depth and number of terms.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryFault`] names the value and the bound.
+    pub fn check(&self) -> Result<(), QueryFault> {
+        few("where", self.terms(1)?, PREDICATE_TERMS_MAX)
+    }
+
     /// Checks words and depth; gives back the number of terms.
-    fn check(&self, depth: usize) -> Result<usize, QueryFault> {
+    fn terms(&self, depth: usize) -> Result<usize, QueryFault> {
         if PREDICATE_DEPTH_MAX < depth {
             return Err(QueryFault::TooDeep { depth });
         }
@@ -230,11 +239,11 @@ impl Predicate {
             Self::All(terms) | Self::Any(terms) => {
                 let mut count: usize = 1;
                 for term in terms {
-                    count = count.saturating_add(term.check(depth + 1)?);
+                    count = count.saturating_add(term.terms(depth + 1)?);
                 }
                 Ok(count)
             }
-            Self::Not(term) => Ok(term.check(depth + 1)?.saturating_add(1)),
+            Self::Not(term) => Ok(term.terms(depth + 1)?.saturating_add(1)),
             Self::Capability(name) => word("where", name, CAPABILITY_BYTES_MAX).map(|()| 1),
             Self::HasLabel(key) => word("where", key, LABEL_BYTES_MAX).map(|()| 1),
             Self::Label { key, value } => {
@@ -310,6 +319,8 @@ pub enum Against {
         /// Why not.
         standing: Standing,
     },
+    /// It is of a kind that is given no tasks, or it has just come.
+    TakesNoTasks,
     /// All its slots are taken.
     Full,
     /// It is to be avoided, and others can be picked.

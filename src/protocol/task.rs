@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::protocol::agent::{CAPABILITIES_MAX, CAPABILITY_BYTES_MAX};
 use crate::protocol::id::AgentId;
+use crate::protocol::route::{Completion, Distribution, Predicate, QueryFault};
 
 pub use crate::protocol::task_record::{Blame, TaskRecord};
 
@@ -56,7 +57,7 @@ pub struct TaskRequest {
     pub requirements: Requirements,
     /// How the agent is chosen; the type's or the section's way when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<TaskStrategy>,
+    pub strategy: Option<Distribution>,
     /// Agents that may have it, by name or id; any when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub participants: Vec<String>,
@@ -87,6 +88,9 @@ pub struct Requirements {
     /// Words that an agent must have among its capabilities.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub required_capabilities: BTreeSet<String>,
+    /// What must be true of the agent besides, of its capabilities and labels.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Predicate>,
     /// How long it will take, in milliseconds, as far as the submitter knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration_ms: Option<u64>,
@@ -134,41 +138,6 @@ impl Priority {
     }
 }
 
-/// How the agent of a task is chosen among those that can do it.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskStrategy {
-    /// Each in turn.
-    RoundRobin,
-    /// Each in turn, as often as its weight says.
-    WeightedRoundRobin,
-    /// The one with the least to do.
-    LeastLoaded,
-    /// The less loaded one of two drawn.
-    PowerOfTwo,
-    /// All of them.
-    Broadcast,
-    /// The same one for the same key.
-    Sticky,
-    /// One that is named.
-    Direct,
-}
-
-/// When a broadcast is done.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Completion {
-    /// All have completed.
-    #[default]
-    All,
-    /// One has.
-    Any,
-    /// So many have.
-    Quorum(u32),
-}
-
 /// Why a message is no submission.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RequestFault {
@@ -196,6 +165,9 @@ pub enum RequestFault {
         /// What is allowed.
         bound: String,
     },
+    /// The condition on the agent cannot be taken.
+    #[error("field \"requirements.where\": {0}")]
+    Condition(QueryFault),
 }
 
 fn in_field(field: &Option<String>) -> String {
@@ -258,7 +230,8 @@ impl TaskRequest {
     ///
     /// # Errors
     ///
-    /// [`RequestFault::OutOfBounds`] names the first field that is out of its bounds.
+    /// [`RequestFault::OutOfBounds`] and [`RequestFault::Condition`] name the first field that is out
+    /// of its bounds.
     pub fn check(&self) -> Result<(), RequestFault> {
         let outside = |field, found: String, bound: String| {
             Err(RequestFault::OutOfBounds { field, found, bound })
@@ -291,6 +264,9 @@ impl TaskRequest {
             let bound = format!("1 to {CAPABILITY_BYTES_MAX} are allowed");
             return outside("requirements.required_capabilities", found, bound);
         }
+        if let Some(Err(fault)) = self.requirements.condition.as_ref().map(Predicate::check) {
+            return Err(RequestFault::Condition(fault));
+        }
         if PARTICIPANTS_MAX < self.participants.len() {
             let found = format!("{} agents long", self.participants.len());
             let bound = format!("at most {PARTICIPANTS_MAX} are allowed");
@@ -315,25 +291,26 @@ impl TaskRequest {
             return outside("sticky_key", &found, "1 to 256 bytes are allowed");
         }
         match self.strategy {
-            Some(TaskStrategy::Sticky) if key.is_none() => {
+            Some(Distribution::Sticky) if key.is_none() => {
                 outside("sticky_key", "missing", "the strategy sticky needs one")
             }
-            Some(TaskStrategy::Direct) if self.participants.is_empty() => {
+            Some(Distribution::Direct) if self.participants.is_empty() => {
                 outside("participants", "empty", "the strategy direct needs an agent")
             }
-            Some(TaskStrategy::Broadcast) => {
-                outside("strategy", "broadcast", "this version gives a task to one agent only")
+            Some(Distribution::Broadcast) if self.completion == Some(Completion::Quorum(0)) => {
+                outside("completion", "a quorum of 0", "1 and more are allowed")
             }
+            Some(Distribution::Broadcast) => Ok(()),
             _ if self.completion.is_some() => {
                 outside("completion", "set", "it goes with the strategy broadcast only")
             }
             Some(
-                TaskStrategy::RoundRobin
-                | TaskStrategy::WeightedRoundRobin
-                | TaskStrategy::LeastLoaded
-                | TaskStrategy::PowerOfTwo
-                | TaskStrategy::Sticky
-                | TaskStrategy::Direct,
+                Distribution::RoundRobin
+                | Distribution::WeightedRoundRobin
+                | Distribution::LeastLoaded
+                | Distribution::PowerOfTwo
+                | Distribution::Sticky
+                | Distribution::Direct,
             )
             | None => Ok(()),
         }

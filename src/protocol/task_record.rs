@@ -31,10 +31,16 @@ pub struct TaskRecord {
     pub time: Timestamp,
     /// When the task was submitted.
     pub accepted_at: Timestamp,
-    /// Sequence of the submission in its stream.
+    /// Sequence of the submission in its stream; of a part, that of its broadcast.
     pub submission: u64,
     /// Sequence of the record on which this was decided; 0 for the submission.
     pub previous: u64,
+    /// The broadcast that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<TaskId>,
+    /// The parts of a broadcast: each is a task of its own, for one agent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<AgentId, TaskId>,
     /// How urgent it is.
     pub priority: Priority,
     /// On whose behalf, if that was said.
@@ -67,7 +73,7 @@ pub struct TaskRecord {
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// The result, when it is completed.
+    /// The result, when it is completed; of a broadcast, all that was gathered until its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
     /// What went wrong last.

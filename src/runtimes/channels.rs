@@ -40,6 +40,8 @@ pub struct Offer {
     pub generation: Generation,
     /// What it can do.
     pub capabilities: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Tasks that it takes at a time.
     pub slots: u32,
     /// Longest silence about a task.
@@ -55,6 +57,7 @@ impl Offer {
             runtime: spec.runtime,
             generation,
             capabilities: spec.capabilities.clone(),
+            labels: spec.labels.clone(),
             slots: spec.slots.max(1),
             timeout: spec.timeout,
         }
@@ -172,6 +175,7 @@ mod tests {
             runtime: RuntimeKind::Stdio,
             generation: Generation(1),
             capabilities: Vec::new(),
+            labels: BTreeMap::new(),
             slots: 1,
             timeout: Duration::from_secs(1),
         };

@@ -7,7 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::arguments::Files;
 use crate::cli::values::{agent_name, grace, span};
+use crate::cli::work_arguments::{completion, condition, distribution};
 use crate::protocol::id::{TaskId, TaskType};
+use crate::protocol::route::{Completion, Distribution, Predicate};
 use crate::protocol::task::{Priority, TaskState};
 
 /// `provost task`.
@@ -69,6 +71,18 @@ pub(crate) struct SubmitArguments {
     /// Name or id of an agent that may have it; may be given several times.
     #[arg(long = "to", value_name = "AGENT")]
     pub(crate) participants: Vec<String>,
+    /// Condition on the agent besides, as JSON, such as '{"label":{"key":"zone","value":"eu"}}'.
+    #[arg(long = "where", value_name = "JSON", value_parser = condition)]
+    pub(crate) condition: Option<Predicate>,
+    /// How the agent is chosen; as configured when absent.
+    #[arg(long, value_name = "NAME", value_parser = distribution)]
+    pub(crate) strategy: Option<Distribution>,
+    /// When a broadcast is done: all, any, or a number of agents.
+    #[arg(long, value_name = "HOW", value_parser = completion)]
+    pub(crate) completion: Option<Completion>,
+    /// Key whose tasks stay with one agent, under the strategy sticky.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sticky_key: Option<String>,
     /// How urgent it is.
     #[arg(long, value_enum, value_name = "PRIORITY", default_value = "normal")]
     pub(crate) priority: PriorityWord,

@@ -89,6 +89,10 @@ impl Bench<'_> {
         request.requirements.required_capabilities = arguments.capability.iter().cloned().collect();
         request.requirements.priority = arguments.priority.into();
         request.participants.clone_from(&arguments.participants);
+        request.requirements.condition.clone_from(&arguments.condition);
+        request.sticky_key.clone_from(&arguments.sticky_key);
+        request.strategy = arguments.strategy;
+        request.completion = arguments.completion;
         request.deadline_ms = arguments.deadline.map(millis);
         request.delay_ms = arguments.delay.map(millis);
         request.max_attempts = arguments.max_attempts;

@@ -7,15 +7,18 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::coordinator::Parts;
+use crate::daemon::coordinator::broadcasts::Broadcasts;
 use crate::daemon::coordinator::hands::Hands;
+use crate::daemon::coordinator::questions::Question;
 use crate::daemon::coordinator::start::{self, Open};
-use crate::logic::ledger::{Foreign, Gone, Ledger, Moment, TaskKey};
+use crate::logic::ledger::{self, Foreign, Gone, Ledger, Moment, TaskKey};
+use crate::logic::routing::Needs;
 use crate::ports::{BoxFuture, ServiceError};
 use crate::protocol::agent::FromAgent;
 use crate::protocol::command::TasksStatus;
@@ -83,6 +86,8 @@ pub struct Desk {
     /// Submissions of all tasks in the ledger, and of those whose end is being told.
     pub(super) bodies: BTreeMap<TaskKey, Arc<Arrived>>,
     pub(super) writes: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Broadcasts and their parts.
+    pub(super) broadcasts: Broadcasts,
     /// Who waits for the end of a task.
     pub(super) askers: BTreeMap<TaskKey, Vec<String>>,
     pub(super) status: TasksStatus,
@@ -90,12 +95,15 @@ pub struct Desk {
     replies: mpsc::Receiver<Reply>,
     heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     asked: mpsc::Receiver<Asked>,
+    questions: OwnedMutexGuard<mpsc::Receiver<Question>>,
     changes: watch::Receiver<u64>,
     /// Listens to agents' channels.
     ears: JoinSet<()>,
     /// Reads what comes over NATS.
     feeds: JoinSet<()>,
     opened: (Instant, Timestamp),
+    /// The last task that nobody could be given.
+    pub(super) refused: Option<(Arc<ledger::Needs>, String)>,
 }
 
 impl Desk {
@@ -110,8 +118,8 @@ impl Desk {
         feeds.spawn(feed::feed(journal.clone(), give));
         let open = start::open(&journal, &mut submissions).await?;
         let now = parts.clock.now();
-        let oldest = open.iter().filter_map(|(_, record)| {
-            let (_, record) = record.as_ref()?;
+        let known = open.tasks.iter().filter_map(|(_, record)| record.as_ref());
+        let oldest = known.chain(open.parts.values()).filter_map(|(_, record)| {
             (record.state.is_held() && is_remote(record.run.as_deref())).then_some(record.time)
         });
         let begin = match oldest.min() {
@@ -127,19 +135,22 @@ impl Desk {
         let mut desk = Self {
             writer: Writer::new(parts.prefix.clone(), parts.node.clone()),
             ledger: Ledger::new(parts.policies.clone()),
-            hands: Hands::default(),
+            hands: Hands::new(parts.routing),
             bodies: BTreeMap::new(),
             writes: FuturesUnordered::new(),
+            broadcasts: Broadcasts::default(),
             askers: BTreeMap::new(),
             status: TasksStatus::default(),
             submissions,
             replies,
             heard: mpsc::channel(QUEUE_MAX),
             asked,
+            questions: parts.questions.listen().await,
             changes,
             ears: JoinSet::new(),
             feeds,
             opened: (Instant::now(), now),
+            refused: None,
             parts,
             journal,
         };
@@ -176,6 +187,7 @@ impl Desk {
                     Fed::CaughtUp => {}
                 },
                 Some(asked) = self.asked.recv() => self.cancel(asked).await,
+                Some(question) = self.questions.recv() => self.explain(question),
                 Ok(()) = self.changes.changed() => self.look_at_channels(),
                 Some(_) = self.ears.join_next(), if !self.ears.is_empty() => {}
                 ended = self.feeds.join_next() => {
@@ -218,7 +230,7 @@ impl Desk {
         let (key, outcome) = match done {
             Done::Record(key, outcome) => (key, outcome),
             Done::End(key) => {
-                self.bodies.remove(&key);
+                self.end_told(key);
                 return Ok(());
             }
         };
@@ -248,6 +260,16 @@ impl Desk {
         };
         self.carry_out(steps);
         Ok(())
+    }
+
+    fn explain(&mut self, question: Question) {
+        let Question { mut query, answer } = question;
+        let now = Instant::now().into_std();
+        query.avoid.extend(self.ledger.sick(now).map(|agent| agent.as_str().to_owned()));
+        let needs = Needs::new(query);
+        let said = self.hands.explain(&self.parts.board, &needs, fastrand::u64(..));
+        // Who asked may have gone.
+        drop(answer.send(said));
     }
 
     fn on_heard(&mut self, heard: Heard) {
@@ -320,7 +342,8 @@ impl Desk {
     }
 
     fn restore(&mut self, open: Open) {
-        for (arrived, record) in open {
+        self.broadcasts.known(open.parts);
+        for (arrived, record) in open.tasks {
             self.arrived(Arc::new(*arrived), record);
         }
         let holders: Vec<AgentId> = self.ledger.holders().cloned().collect();
@@ -351,6 +374,8 @@ impl Desk {
 
     fn on_tick(&mut self) {
         self.hands.forget_ghosts();
+        self.hands.look_again(&self.parts.board);
+        self.look_for_members();
         if BACK_WITHIN <= self.opened.0.elapsed() {
             let away = self.ledger.holders().filter(|agent| self.hands.get(agent).is_none());
             let away: Vec<AgentId> = away.cloned().collect();
@@ -360,11 +385,17 @@ impl Desk {
                 self.carry_out(steps);
             }
         }
+        self.tell_status();
+    }
+
+    fn tell_status(&mut self) {
         let counts = self.ledger.counts();
         let trouble = self.journal.trouble();
         let state = if trouble.is_some() { "stuck" } else { "on" };
         self.status.state = state.to_owned();
-        self.status.trouble = trouble;
+        let refused = self.refused.as_ref().filter(|_| 0 < counts.ready);
+        self.status.trouble =
+            trouble.or_else(|| refused.map(|(needs, refusal)| in_words(needs, refusal)));
         (self.status.ready, self.status.delayed) = (counts.ready, counts.delayed);
         self.status.held = counts.held.saturating_add(counts.ending);
         let status = &self.status;
@@ -404,6 +435,10 @@ const REMOTE: &str = "remote.";
 /// Whether a run outlives the daemon.
 pub(super) fn is_remote(run: Option<&str>) -> bool {
     run.is_some_and(|run| run.starts_with(REMOTE))
+}
+
+fn in_words(needs: &ledger::Needs, refused: &str) -> String {
+    format!("tasks of type {} wait: {refused}", needs.task_type)
 }
 
 fn ticks() -> Interval {

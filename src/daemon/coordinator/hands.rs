@@ -1,4 +1,9 @@
 //! The agents as those who can have tasks: what each takes, what it has, and who gets the next one.
+//!
+//! Who gets it is decided by [`crate::logic::routing`]; this keeps the router's picture of the
+//! agents true. An agent's standing is read from the board when it is picked, so that one that is
+//! away is never given anything, and, for those that could not be given work, once more whenever
+//! the coordinator's clock ticks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,13 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::board::Board;
-use crate::logic::ledger::Needs;
+use crate::logic::routing::{AgentEntry, Needs, Pick, Refusal, Roster, Router, Settings};
 use crate::ports::AgentChannel;
 use crate::protocol::agent::{Beat, Held};
 use crate::protocol::id::{AgentId, TaskId};
+use crate::protocol::route::{RouteAnswer, Standing};
 use crate::protocol::spec::RuntimeKind;
-use crate::protocol::status::AgentState;
-use crate::protocol::task::TaskStrategy;
 use crate::runtimes::channels::{Offer, Present};
 
 /// The longest time for which an attempt that does not count any more takes its agent's slot
@@ -22,10 +26,6 @@ const GHOST_MAX: Duration = Duration::from_secs(60);
 
 /// One attempt, as an agent has it.
 type Attempt = (TaskId, u32);
-
-/// How an agent compares for one task, the least is best: has it failed the task, is it sick, its
-/// load, its turn.
-type Rank = (bool, bool, usize, u64);
 
 /// One running agent.
 #[derive(Debug)]
@@ -38,43 +38,29 @@ pub struct Hand {
     pub number: u64,
     /// What it can do, as it said itself or as its type says.
     capabilities: BTreeSet<String>,
-    slots: usize,
+    slots: u32,
     /// Attempts that take a slot, and since when without counting.
     held: BTreeMap<Attempt, Option<Instant>>,
-    /// When it was chosen last, in choices.
-    chosen: u64,
     /// Whether it has ever said that it has a task, so that it is known to keep account.
     pub keeps_account: bool,
 }
 
-/// Who gets a task.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pick {
-    /// The agent.
-    pub agent: AgentId,
-    /// Agents that could have it.
-    pub candidates: u64,
-    /// Tasks that the agent has.
-    pub load: u64,
-}
-
-/// Why nobody gets it now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// No running agent can do it.
-    NoneCan,
-    /// All that can have enough to do, or take nothing now.
-    AllBusy,
-}
-
 /// All running agents.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hands {
     hands: BTreeMap<AgentId, Hand>,
-    choices: u64,
+    router: Router,
+    /// Those that could not be given work when they were looked at last.
+    away: BTreeSet<AgentId>,
 }
 
 impl Hands {
+    /// Nobody, to be routed by these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { hands: BTreeMap::new(), router: Router::new(settings), away: BTreeSet::new() }
+    }
+
     /// An agent's hand.
     #[must_use]
     pub fn get(&self, agent: &AgentId) -> Option<&Hand> {
@@ -88,12 +74,15 @@ impl Hands {
             offer: Arc::clone(&present.offer),
             number: present.number,
             capabilities: present.offer.capabilities.iter().cloned().collect(),
-            slots: usize::try_from(present.offer.slots).unwrap_or(1),
+            slots: present.offer.slots.max(1),
             held: BTreeMap::new(),
-            chosen: 0,
             keeps_account: false,
         };
-        self.hands.insert(agent.clone(), hand).map(|before| before.number)
+        let before = self.hands.insert(agent.clone(), hand).map(|before| before.number);
+        self.introduce(agent);
+        // It is looked at when the clock ticks, or somebody asks.
+        self.away.insert(agent.clone());
+        before
     }
 
     /// A run is over; tells whether it was the present one.
@@ -101,16 +90,17 @@ impl Hands {
         let is_present = self.hands.get(agent).is_some_and(|hand| hand.number == number);
         if is_present {
             self.hands.remove(agent);
+            self.router.remove(agent);
+            self.away.remove(agent);
         }
         is_present
     }
 
     /// An agent takes an attempt.
     pub fn take(&mut self, agent: &AgentId, attempt: (&TaskId, u32)) {
-        self.choices = self.choices.saturating_add(1);
         if let Some(hand) = self.hands.get_mut(agent) {
-            hand.chosen = self.choices;
             hand.held.insert((attempt.0.clone(), attempt.1), None);
+            self.router.set_load(agent, hand.load());
         }
     }
 
@@ -118,6 +108,7 @@ impl Hands {
     pub fn free(&mut self, agent: &AgentId, attempt: (&TaskId, u32)) {
         if let Some(hand) = self.hands.get_mut(agent) {
             hand.held.remove(&(attempt.0.clone(), attempt.1));
+            self.router.set_load(agent, hand.load());
         }
     }
 
@@ -132,10 +123,14 @@ impl Hands {
 
     /// Frees what its agent has not spoken of for long.
     pub fn forget_ghosts(&mut self) {
-        for hand in self.hands.values_mut() {
+        for (agent, hand) in &mut self.hands {
             let bound = hand.offer.timeout.min(GHOST_MAX);
             let fresh = |since: &Option<Instant>| since.is_none_or(|at| at.elapsed() < bound);
+            let before = hand.held.len();
             hand.held.retain(|_, since| fresh(since));
+            if hand.held.len() != before {
+                self.router.set_load(agent, hand.load());
+            }
         }
     }
 
@@ -143,67 +138,87 @@ impl Hands {
     pub fn beat(&mut self, agent: &AgentId, beat: &Beat) {
         let Some(hand) = self.hands.get_mut(agent) else { return };
         hand.keeps_account |= !beat.inflight.is_empty();
+        let mut is_other = false;
         if hand.offer.runtime == RuntimeKind::Remote {
-            hand.slots = usize::try_from(beat.slots).unwrap_or(1).max(1);
+            let slots = beat.slots.max(1);
+            is_other = slots != hand.slots;
+            hand.slots = slots;
             if !beat.capabilities.is_empty() {
-                hand.capabilities = beat.capabilities.iter().cloned().collect();
+                let said: BTreeSet<String> = beat.capabilities.iter().cloned().collect();
+                is_other |= said != hand.capabilities;
+                hand.capabilities = said;
             }
         }
         let has = |id: &TaskId| beat.inflight.iter().any(|held: &Held| held.id == *id);
         hand.held.retain(|(id, _), since| since.is_none() || has(id));
+        let load = hand.load();
+        if is_other {
+            self.introduce(agent);
+        }
+        self.router.set_load(agent, load);
     }
 
     /// Whether anybody could take anything.
     #[must_use]
     pub fn any_free(&self) -> bool {
-        self.hands.values().any(|hand| hand.held.len() < hand.slots)
+        self.router.has_room()
     }
 
-    /// Who gets a task with these needs: of the agents that can have it the one with the least to
-    /// do, of equals the one that was chosen longest ago. An agent that has failed it, or is sick,
-    /// gets it only when there is no other that can.
+    /// Looks once more at those that could not be given work.
+    pub fn look_again(&mut self, board: &Board) {
+        let Self { hands, router, away } = self;
+        away.retain(|agent| {
+            let Some(hand) = hands.get(agent) else { return false };
+            let standing = standing(board, hand);
+            router.set_standing(agent, standing);
+            !router.settings().admits(standing)
+        });
+    }
+
+    /// Who gets a task with these needs.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] when nobody gets it now.
-    pub fn pick(
-        &self,
-        board: &Board,
-        needs: &Needs,
-        avoid: &BTreeSet<AgentId>,
-        is_sick: impl Fn(&AgentId) -> bool,
-    ) -> Result<Pick, Refusal> {
-        let able = self.hands.iter().filter(|(id, hand)| hand.can(id, needs));
-        let mut candidates = 0_u64;
-        let mut anybody = false;
-        let mut best: Option<(Rank, &AgentId, usize)> = None;
-        for (id, hand) in able {
-            anybody = true;
-            if hand.slots <= hand.held.len() || !takes_tasks(board, hand) {
-                continue;
+    /// [`Refusal`] says why nobody gets it now.
+    pub fn pick(&mut self, board: &Board, needs: &Needs, random: u64) -> Result<Pick, Refusal> {
+        loop {
+            let pick = self.router.pick(needs, random)?;
+            let standing =
+                self.hands.get(&pick.agent).map_or(Standing::Down, |hand| standing(board, hand));
+            if self.router.settings().admits(standing) {
+                return Ok(pick);
             }
-            candidates = candidates.saturating_add(1);
-            let share = hand.held.len().saturating_mul(1_000) / hand.slots.max(1);
-            let turn = match needs.strategy {
-                TaskStrategy::RoundRobin | TaskStrategy::WeightedRoundRobin => 0,
-                TaskStrategy::LeastLoaded
-                | TaskStrategy::PowerOfTwo
-                | TaskStrategy::Broadcast
-                | TaskStrategy::Sticky
-                | TaskStrategy::Direct => share,
-            };
-            let rank = (avoid.contains(id), is_sick(id), turn, hand.chosen);
-            if best.as_ref().is_none_or(|(present, _, _)| rank < *present) {
-                best = Some((rank, id, hand.held.len()));
-            }
+            // One fewer can be picked each time: this comes to an end.
+            self.router.set_standing(&pick.agent, standing);
+            self.away.insert(pick.agent);
         }
-        let load = |held: usize| u64::try_from(held).unwrap_or(u64::MAX);
-        match best {
-            Some((_, agent, held)) => {
-                Ok(Pick { agent: agent.clone(), candidates, load: load(held) })
+    }
+
+    /// Who would be picked, and what speaks for and against each. Nothing is changed by it.
+    #[must_use]
+    pub fn explain(&mut self, board: &Board, needs: &Needs, random: u64) -> RouteAnswer {
+        self.look_at_all(board);
+        self.router.explain(needs, random)
+    }
+
+    /// All that take part in a broadcast.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] when nobody does now.
+    pub fn roster(&mut self, board: &Board, needs: &Needs) -> Result<Roster, Refusal> {
+        self.look_at_all(board);
+        self.router.roster(needs)
+    }
+
+    fn look_at_all(&mut self, board: &Board) {
+        let Self { hands, router, away } = self;
+        for (agent, hand) in hands.iter() {
+            let standing = standing(board, hand);
+            router.set_standing(agent, standing);
+            if !router.settings().admits(standing) {
+                away.insert(agent.clone());
             }
-            None if anybody => Err(Refusal::AllBusy),
-            None => Err(Refusal::NoneCan),
         }
     }
 
@@ -211,19 +226,32 @@ impl Hands {
     pub fn iter(&self) -> impl Iterator<Item = (&AgentId, &Hand)> {
         self.hands.iter()
     }
-}
 
-impl Hand {
-    /// Whether it can have tasks with these needs at all.
-    fn can(&self, id: &AgentId, needs: &Needs) -> bool {
-        let named = |name: &String| name == id.as_str() || name == self.offer.name.as_str();
-        needs.capabilities.is_subset(&self.capabilities)
-            && (needs.participants.is_empty() || needs.participants.iter().any(named))
+    /// Tells the router what an agent takes.
+    fn introduce(&mut self, agent: &AgentId) {
+        let Some(hand) = self.hands.get(agent) else { return };
+        let entry = AgentEntry {
+            id: agent.clone(),
+            name: hand.offer.name.clone(),
+            capabilities: hand.capabilities.clone(),
+            labels: hand.offer.labels.clone(),
+            slots: hand.slots,
+            weight: hand.slots,
+        };
+        if let Err(full) = self.router.upsert(entry) {
+            tracing::error!(%agent, error = %full, "an agent gets no tasks");
+        }
+        self.router.set_load(agent, hand.load());
     }
 }
 
-/// Whether an agent gets new tasks in its state.
-fn takes_tasks(board: &Board, hand: &Hand) -> bool {
-    let state = board.read(&hand.offer.name, |entry| entry.state);
-    matches!(state, Some(AgentState::Running | AgentState::Probation))
+impl Hand {
+    fn load(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether an agent may be given work.
+fn standing(board: &Board, hand: &Hand) -> Standing {
+    board.read(&hand.offer.name, |entry| entry.standing).unwrap_or(Standing::Down)
 }

@@ -2,16 +2,18 @@
 //!
 //! A child of the tree like any other. All decisions about tasks are the ledger's
 //! ([`crate::logic::ledger`]); this carries them out: it writes the records ([`desk`]), asks who can
-//! have a task ([`hands`]), hands orders to the agents' channels and listens to them, and answers
-//! cancellations. It starts from what is stored (`start`): submissions that were
+//! have a task ([`hands`], which asks [`crate::logic::routing`]), hands orders to the agents' channels and listens to them, and answers
+//! cancellations; `broadcasts` looks after tasks that go to many. It starts from what is stored (`start`): submissions that were
 //! not acknowledged and the last record of each of their tasks; so it can be ended at any moment.
 //!
 //! Who else must not wait for it: agents, whose news wait in bounded queues; submitters, whose
 //! publish is acknowledged by the stream. What it holds at a time is bounded by the consumer of
 //! submissions; the others wait in the stream.
 
+mod broadcasts;
 pub mod desk;
 pub mod hands;
+mod questions;
 mod start;
 mod steps;
 
@@ -23,13 +25,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::config::Config;
+pub use crate::daemon::coordinator::questions::Questions;
+
 use crate::daemon::coordinator::desk::Desk;
 use crate::logic::ledger::{Policies, TypePolicy};
+use crate::logic::routing::Settings;
 use crate::ports::{BoxFuture, Ids, JitterSource, Ready, Service, ServiceError, WallClock};
 use crate::protocol::command::TasksStatus;
 use crate::protocol::id::NodeName;
 use crate::protocol::subject::SubjectPrefix;
-use crate::protocol::task::TaskStrategy;
 use crate::runtimes::channels::AgentChannels;
 use crate::transport::slot::ConnectionSlot;
 use crate::transport::tasks::journal::Journal;
@@ -57,8 +61,10 @@ pub struct Parts {
     pub jitter: Arc<dyn JitterSource>,
     /// Rules for tasks.
     pub policies: Policies,
-    /// How agents are chosen when nobody says.
-    pub strategy: TaskStrategy,
+    /// How agents are chosen.
+    pub routing: Settings,
+    /// Questions about it.
+    pub questions: Questions,
     /// Where its status is seen.
     pub status: watch::Sender<TasksStatus>,
 }
@@ -74,7 +80,8 @@ impl CoordinatorService {
     /// A coordinator of these parts.
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
-        let default = TypePolicy { strategy: parts.strategy, ..parts.policies.default.clone() };
+        let default =
+            TypePolicy { strategy: parts.routing.distribution, ..parts.policies.default.clone() };
         parts.policies.default = default;
         let journal = Journal::new(parts.slot.clone(), parts.prefix.clone());
         Self { parts, journal }

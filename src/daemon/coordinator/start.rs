@@ -1,7 +1,7 @@
 //! What the coordinator begins with: the open submissions, and the last record of each of their
 //! tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc;
 
@@ -14,8 +14,20 @@ use crate::transport::tasks::feed::{Arrived, Fed};
 use crate::transport::tasks::journal::Journal;
 use crate::transport::tasks::reader::{self, Which};
 
-/// The open submissions in their order, each with its task's last record.
-pub(super) type Open = Vec<(Box<Arrived>, Option<(u64, TaskRecord)>)>;
+/// What is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// The open submissions in their order, each with its task's last record.
+    pub(super) tasks: Vec<(Box<Arrived>, Option<Stored>)>,
+    /// The last records of their parts, where they are broadcasts.
+    pub(super) parts: Records,
+}
+
+/// Last records of tasks, with their sequences.
+pub(super) type Records = BTreeMap<TaskId, Stored>;
+
+/// A record with its sequence.
+type Stored = (u64, TaskRecord);
 
 /// Reads what is open.
 ///
@@ -34,21 +46,20 @@ pub(super) async fn open(
             None => return Err(ServiceError::new("the feed of submissions has ended")),
         }
     }
-    let mut records = last_records(journal, &open).await?;
+    let ids = open.iter().map(|arrived| arrived.id.clone()).collect();
+    let mut records = last_records(journal, ids).await?;
+    let parts = records.values().flat_map(|(_, record)| record.parts.values().cloned()).collect();
+    let parts = last_records(journal, parts).await?;
     let with_record = |arrived: Box<Arrived>| {
-        let record = records.remove(&arrived.id).flatten();
+        let record = records.remove(&arrived.id);
         (arrived, record)
     };
-    Ok(open.into_iter().map(with_record).collect())
+    Ok(Open { tasks: open.into_iter().map(with_record).collect(), parts })
 }
 
-async fn last_records(
-    journal: &Journal,
-    open: &[Box<Arrived>],
-) -> Result<BTreeMap<TaskId, Option<(u64, TaskRecord)>>, ServiceError> {
-    let mut records: BTreeMap<TaskId, Option<(u64, TaskRecord)>> =
-        open.iter().map(|arrived| (arrived.id.clone(), None)).collect();
-    if records.is_empty() {
+async fn last_records(journal: &Journal, ids: BTreeSet<TaskId>) -> Result<Records, ServiceError> {
+    let mut records = Records::new();
+    if ids.is_empty() {
         return Ok(records);
     }
     let context = journal.jetstream().await;
@@ -59,9 +70,11 @@ async fn last_records(
         let subject = journal.prefix().strip(&found.subject).unwrap_or_default();
         let Some(Subject::TaskLog(id)) = Subject::parse(subject) else { return };
         let Ok(id) = id.as_str().parse::<TaskId>() else { return };
-        let Some(place) = records.get_mut(&id) else { return };
+        if !ids.contains(&id) {
+            return;
+        }
         match serde_json::from_slice(&found.payload) {
-            Ok(record) => *place = Some((found.sequence, record)),
+            Ok(record) => drop(records.insert(id, (found.sequence, record))),
             Err(error) => {
                 unreadable = Some(format!("record {} on {subject}: {error}", found.sequence));
             }

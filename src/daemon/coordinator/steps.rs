@@ -4,20 +4,23 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::daemon::coordinator::desk::{Desk, Done, is_remote};
 use crate::logic::ledger::{
-    Accepted, Assignment, CANCEL_GRACE, Cancelling, Dispatch, Needs, Step, Submission, TaskKey,
-    Told, Undelivered,
+    Accepted, Assignment, CANCEL_GRACE, Cancelling, Candidate, Dispatch, Moment, Needs, Step,
+    Submission, TaskKey, Told, Undelivered,
 };
+use crate::logic::routing;
 use crate::ports::ChannelError;
 use crate::protocol::agent::{TaskError, TaskEvent, TaskNews, TaskOrder, ToAgent};
 use crate::protocol::command::{CommandError, ErrorKind};
 use crate::protocol::fact::Fact;
 use crate::protocol::id::{AgentId, SubjectId};
+use crate::protocol::route::Distribution;
 use crate::protocol::subject::Subject;
-use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
+use crate::protocol::task::{TaskRecord, TaskState};
 use crate::protocol::task_fact::TaskNoted;
 use crate::transport::tasks::TASK_LOG;
 use crate::transport::tasks::cancels::{Asked, answer, refused};
@@ -42,6 +45,7 @@ impl Desk {
             task_type: arrived.task_type.clone(),
             submitter: Arc::from(arrived.submitter.as_str()),
             accepted_at: arrived.accepted_at,
+            part_of: arrived.part_of.as_ref().map(|of| (TaskKey(of.sequence), of.id.clone())),
         };
         let age = moment.wall.duration_since(arrived.accepted_at);
         let age = if age.is_negative() { Duration::ZERO } else { age.unsigned_abs() };
@@ -50,10 +54,13 @@ impl Desk {
             // It ended and nobody knows whether that was told.
             let record = Box::new(record.clone());
             self.bodies.insert(key, arrived);
+            let over = self.ledger.part_over(moment, &record);
+            self.end_lingering(key, &record);
             self.tell_end(key, record, Before::Perhaps);
+            self.carry_out(over);
             return;
         }
-        let accepted = match TaskRequest::parse(&arrived.payload) {
+        let accepted = match arrived.request() {
             Ok(request) => self.ledger.accept(moment, submission, &request, age),
             Err(fault) => self.ledger.reject(moment, &submission, fault.to_string()),
         };
@@ -83,26 +90,39 @@ impl Desk {
             }
             let moment = self.moment();
             let Some(next) = self.ledger.next(moment.now, &refused) else { return };
-            let sick = |agent: &AgentId| self.ledger.is_sick(agent, moment.now);
-            let board = &self.parts.board;
-            let Ok(pick) = self.hands.pick(board, &next.needs, &next.avoid, sick) else {
+            let is_for_all = next.needs.strategy == Distribution::Broadcast;
+            let given =
+                if is_for_all { self.broadcast(moment, &next) } else { self.give(moment, &next) };
+            if let Err(said) = given {
+                self.refused = Some((Arc::clone(&next.needs), said));
                 refused.insert(next.needs);
-                continue;
-            };
-            let Some(hand) = self.hands.get(&pick.agent) else { return };
-            let to = Assignment {
-                agent: pick.agent.clone(),
-                run: Some(self.run_of(hand.number, &hand.offer)),
-                lease: hand.offer.timeout,
-                candidates: pick.candidates,
-                load: pick.load,
-            };
-            let steps = self.ledger.assign(moment, next.key, to);
-            if let Some(Step::Write(_, record)) = steps.first() {
-                self.hands.take(&pick.agent, (&record.task_id, record.attempt));
             }
-            self.carry_out(steps);
         }
+    }
+
+    /// Gives a task to an agent.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody can have it now, in words.
+    fn give(&mut self, moment: Moment, next: &Candidate) -> Result<(), String> {
+        let avoid = next.avoid.iter().chain(self.ledger.sick(moment.now)).cloned();
+        let question = routing::Needs::new(next.needs.question(avoid));
+        let picked = self.hands.pick(&self.parts.board, &question, fastrand::u64(..));
+        let pick = picked.map_err(|refusal| refusal.to_string())?;
+        let Some(hand) = self.hands.get(&pick.agent) else { return Ok(()) };
+        let to = Assignment {
+            agent: pick.agent.clone(),
+            run: Some(self.run_of(hand.number, &hand.offer)),
+            lease: hand.offer.timeout,
+            decision: pick.record(),
+        };
+        let steps = self.ledger.assign(moment, next.key, to);
+        if let Some(Step::Write(_, record)) = steps.first() {
+            self.hands.take(&pick.agent, (&record.task_id, record.attempt));
+        }
+        self.carry_out(steps);
+        Ok(())
     }
 
     /// Carries out steps, and those that follow from them.
@@ -112,6 +132,7 @@ impl Desk {
             match step {
                 Step::Write(key, record) => self.write(key, record),
                 Step::Dispatch(dispatch) => queue.extend(self.dispatch(&dispatch)),
+                Step::Parts(key, parts) => self.begin_parts(key, &parts),
                 Step::Cancel { id, agent, attempt, grace } => {
                     let grace_ms = millis(grace);
                     self.order(&agent, &ToAgent::Cancel { id, attempt, grace_ms });
@@ -159,7 +180,7 @@ impl Desk {
     /// Gives an order to its agent; what follows when that does not work.
     fn dispatch(&mut self, dispatch: &Dispatch) -> Vec<Step> {
         let Some(body) = self.bodies.get(&dispatch.key) else { return Vec::new() };
-        let input = match TaskRequest::parse(&body.payload) {
+        let input = match body.request() {
             Ok(request) => request.input,
             Err(error) => {
                 let why = Undelivered::Impossible(error.to_string());
@@ -229,23 +250,31 @@ impl Desk {
             }));
         }
         let Some(body) = self.bodies.get(&key).cloned() else { return };
+        let payload = if record.dead_letter.is_some() { body.body() } else { Bytes::new() };
         let original = Original {
             subject: Subject::Tasks(SubjectId::from(&body.task_type)).to_string(),
-            payload: &body.payload,
+            payload: &payload,
         };
         let payload_max = self.journal.payload_max();
         let dead = self.writer.dead_letter(&record, &original, payload_max);
         let result = self.writer.result(&record);
         let journal = self.journal.clone();
-        let acknowledge = body.acknowledge.clone();
+        // A broadcast is acknowledged once all its parts are over too, and a part never.
+        let alone = record.parts.is_empty() && body.part_of.is_none();
+        let acknowledge = alone.then(|| body.acknowledge.clone());
+        if !record.parts.is_empty() {
+            self.broadcasts.ends(key);
+        }
         self.writes.push(Box::pin(async move {
             store_end(&journal, dead, result, told).await;
-            journal.acknowledge(&acknowledge).await;
+            if let Some(acknowledge) = acknowledge {
+                journal.acknowledge(&acknowledge).await;
+            }
             Done::End(key)
         }));
     }
 
-    fn acknowledge(&self, to: &str) {
+    pub(super) fn acknowledge(&self, to: &str) {
         let (journal, to) = (self.journal.clone(), to.to_owned());
         self.writes.push(Box::pin(async move {
             journal.acknowledge(&to).await;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::tree::TreeHandle;
 use crate::board::Entry;
 use crate::daemon::agents::AgentMaker;
+use crate::daemon::coordinator::Questions;
 use crate::daemon::handler::refusals::{refused, reload_refused, stopping, unknown};
 use crate::logic::restart::Call;
 use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
@@ -72,6 +73,8 @@ pub struct Facts {
     pub nats: NatsReader,
     /// How coordination is doing.
     pub tasks: watch::Receiver<TasksStatus>,
+    /// Where the coordinator is asked.
+    pub questions: Questions,
     /// Where the HTTP server listens.
     pub http: Bound,
 }
@@ -149,7 +152,7 @@ impl CommandHandler for TreeHandler {
                 ControlCommand::Reload(_) => Err(reload_refused()),
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
-                ControlCommand::Route(query) => self.route(query),
+                ControlCommand::Route(query) => self.route(query).await,
             };
             outcome.unwrap_or_else(Answer::from)
         })

@@ -1,33 +1,36 @@
 //! Which agent would get a task now: `route` on `system.control`.
 //!
-//! The question is put to a router of its own, filled from the board, so that it changes no turn and
-//! no key of the router that hands out tasks.
+//! The question changes no turn and no key of the router that hands out tasks. Where no coordinator
+//! is at work, it is put to a router of its own, filled from the board.
 
-use crate::config::{Config, Distribution};
+use std::collections::BTreeSet;
+
 use crate::daemon::handler::{Outcome, TreeHandler};
-use crate::logic::routing::{AgentEntry, BreakerUse, Needs, Router, Settings};
+use crate::daemon::settings;
+use crate::logic::routing::{AgentEntry, Needs, Router};
 use crate::protocol::command::{Answer, CommandError, ErrorKind};
-use crate::protocol::route::RouteQuery;
-
-/// How the configuration has tasks routed: as `[routing]` says where it is on, else as
-/// `[coordination]` says.
-#[must_use]
-pub(crate) fn settings(config: &Config) -> Settings {
-    let section = config.coordination.settings();
-    let by_section = section.map_or(Distribution::RoundRobin, |it| it.task_distribution_strategy);
-    match config.routing.settings() {
-        None => Settings { distribution: by_section, ..Settings::default() },
-        Some(routing) => Settings {
-            cache_size: routing.decision_cache_size,
-            breaker: if routing.circuit_breaker { BreakerUse::Heeded } else { BreakerUse::Ignored },
-            distribution: routing.load_balancing_algorithm,
-        },
-    }
-}
+use crate::protocol::id::AgentId;
+use crate::protocol::route::{Against, Candidate, RouteAnswer, RouteQuery};
 
 impl TreeHandler {
-    pub(in crate::daemon::handler) fn route(&self, query: RouteQuery) -> Outcome {
-        let mut router = Router::new(settings(self.maker.config()));
+    /// The coordinator answers, where one is at work; agents that it does not know are put behind
+    /// those that it does.
+    pub(in crate::daemon::handler) async fn route(&self, query: RouteQuery) -> Outcome {
+        let mut answer = self.by_board(query.clone())?;
+        if self.maker.config().coordination.is_enabled()
+            && let Some(mut live) = self.facts.questions.ask(query).await
+        {
+            let known: BTreeSet<&AgentId> =
+                live.candidates.iter().map(|candidate| &candidate.agent_id).collect();
+            answer.candidates.retain(|candidate| !known.contains(&candidate.agent_id));
+            live.candidates.extend(answer.candidates.into_iter().map(takes_none));
+            answer = live;
+        }
+        Ok(Answer { route: Some(Box::new(answer)), ..Answer::done() })
+    }
+
+    fn by_board(&self, query: RouteQuery) -> Result<RouteAnswer, CommandError> {
+        let mut router = Router::new(settings::routing(self.maker.config()));
         for entry in self.tree.board().agents() {
             let Some(agent) = entry.agent else { continue };
             let routed = AgentEntry {
@@ -44,7 +47,16 @@ impl TreeHandler {
             })?;
             router.set_standing(&agent.agent_id, entry.standing);
         }
-        let answer = router.explain(&Needs::new(query), fastrand::u64(..));
-        Ok(Answer { route: Some(Box::new(answer)), ..Answer::done() })
+        Ok(router.explain(&Needs::new(query), fastrand::u64(..)))
     }
+}
+
+/// An agent that the coordinator does not know.
+fn takes_none(mut candidate: Candidate) -> Candidate {
+    let is_there = |against: &Against| !matches!(against, Against::Full | Against::Avoided);
+    candidate.against.retain(is_there);
+    if candidate.against.is_empty() {
+        candidate.against.push(Against::TakesNoTasks);
+    }
+    Candidate { picked: false, score: None, ..candidate }
 }

@@ -61,6 +61,12 @@ impl Agents {
         account.and_then(|account| account.sick_until).is_some_and(|until| now < until)
     }
 
+    /// All that shall get nothing now.
+    pub(super) fn sick(&self, now: Instant) -> impl Iterator<Item = &AgentId> {
+        let is_sick = move |account: &Account| account.sick_until.is_some_and(|until| now < until);
+        self.accounts.iter().filter(move |(_, account)| is_sick(account)).map(|(agent, _)| agent)
+    }
+
     /// When the next sick agent may be tried again, if one is sick.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let until = self.accounts.values().filter_map(|account| account.sick_until);

@@ -174,6 +174,7 @@ impl Ledger {
             Happened::Cancel { grace, reason } => {
                 self.cancel_asked(moment, key, (grace, reason), out);
             }
+            Happened::Part { id, end } => self.part_ended(moment, key, (&id, end), out),
             Happened::Undelivered { .. } => {}
         }
     }
@@ -292,7 +293,7 @@ impl Ledger {
                 let agent = held.agent.clone();
                 out.push(Step::Cancel { id, agent, attempt, grace });
             }
-            Phase::Delayed { .. } | Phase::Ready { .. } | Phase::Over => {
+            Phase::Delayed { .. } | Phase::Ready { .. } | Phase::Gathering(_) | Phase::Over => {
                 self.end_cancelled(moment, key, out);
             }
         }
@@ -309,11 +310,16 @@ impl Ledger {
         let message = if reason.is_empty() { "given up on request".to_owned() } else { reason };
         task.error = Some(fault(CANCELLED, message, Again::CannotHelp));
         let inputs = Inputs::default().with("grace_ms", millis(grace));
+        let result = task.gathered();
         let draft = Draft::of(TaskState::Cancelled, Reason::Requested, inputs);
-        self.write(moment, key, draft, out);
+        self.write(moment, key, Draft { result, ..draft }, out);
+        self.end_parts(moment, key, out);
     }
 
     pub(super) fn expire(&mut self, moment: Moment, key: TaskKey, out: &mut Vec<Step>) {
+        if self.gather_over(moment, key, out) {
+            return;
+        }
         let Some(task) = self.tasks.get_mut(&key) else { return };
         if let Some(held) = task.held() {
             let (agent, attempt) = (held.agent.clone(), task.attempt);
@@ -394,12 +400,12 @@ impl Ledger {
         self.write(moment, key, draft, out);
         if let (Some(agent), Some(_)) = (agent, blame) {
             let sick = self.agents.failed(&agent, &id, (moment.now, self.policies.sick_tasks));
-            out.extend(sick.and_then(|count| self.sick(key, count)));
+            out.extend(sick.and_then(|count| self.tell_sick(key, count)));
         }
     }
 
     /// Tells that the agent of this task is sick.
-    fn sick(&self, key: TaskKey, tasks: usize) -> Option<Step> {
+    fn tell_sick(&self, key: TaskKey, tasks: usize) -> Option<Step> {
         let task: &Task = self.tasks.get(&key)?;
         let mut noted = noted(task.writing.as_ref()?);
         noted.decision.reason = Reason::SickAgent;

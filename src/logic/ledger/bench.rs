@@ -1,18 +1,21 @@
 //! A ledger for tests: a log that stores everything at once, and a clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::logic::gather::GatherFault;
 use crate::logic::ledger::types::Again;
 use crate::logic::ledger::{
     Accepted, Assignment, Dispatch, Gone, Ledger, Moment, Policies, Step, Submission, TaskKey, Told,
 };
 use crate::protocol::agent::{TaskError, TaskEvent, TaskNews};
+use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use crate::protocol::id::{AgentId, EventId, TaskId};
+use crate::protocol::route::Distribution;
 use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
 
 /// A ledger with a log that stores everything at once, and a clock.
@@ -33,6 +36,17 @@ pub(super) struct Bench {
 
 pub(super) fn agent(name: &str) -> AgentId {
     name.parse().unwrap()
+}
+
+/// A decision for an agent.
+pub(super) fn picked() -> DecisionRecord {
+    DecisionRecord {
+        reason: Reason::AgentPicked,
+        inputs: Inputs::default(),
+        rule: Rule::default(),
+        cause: None,
+        next: NextAction { action: NextKind::Assign, in_ms: 0 },
+    }
 }
 
 impl Bench {
@@ -74,6 +88,7 @@ impl Bench {
                         None => self.store(key, *record),
                     }
                 }
+                Step::Parts(key, parts) => self.begin_parts(key, parts),
                 Step::Dispatch(dispatch) => self.orders.push(dispatch),
                 Step::Cancel { id, attempt, .. } => self.cancels.push((id, attempt)),
                 Step::Ended(_, record) | Step::EndedBefore(_, record) => self.ended.push(*record),
@@ -81,6 +96,55 @@ impl Bench {
                 Step::Tell(told, _) => self.told.push(told),
             }
         }
+    }
+
+    fn begin_parts(&mut self, key: TaskKey, parts: BTreeMap<AgentId, TaskId>) {
+        if !self.ledger.is_gathering(key) {
+            return;
+        }
+        for (agent, id) in parts {
+            self.take_part(key, (&agent, &id));
+        }
+    }
+
+    /// Takes one part of a broadcast in.
+    pub(super) fn take_part(&mut self, key: TaskKey, (agent, id): (&AgentId, &TaskId)) {
+        let mut request = TaskRequest::new(json!(1));
+        request.strategy = Some(Distribution::Direct);
+        request.participants = vec![agent.to_string()];
+        let submission = Submission {
+            key: self.ledger.part_key(),
+            id: id.clone(),
+            part_of: Some((key, format!("t{}", key.0).parse().unwrap())),
+            ..self.submission(key.0, "")
+        };
+        match self.ledger.accept(self.moment(), submission, &request, Duration::ZERO) {
+            Accepted::Taken(steps) => self.carry_out(steps),
+            other @ (Accepted::Duplicate(_) | Accepted::Known) => panic!("{other:?}"),
+        }
+    }
+
+    /// Begins a broadcast of this number.
+    pub(super) fn broadcast(&mut self, number: u64, members: &[&str]) -> Result<(), GatherFault> {
+        let members = members.iter().map(|member| agent(member)).collect();
+        let begun = self.ledger.broadcast(self.moment(), TaskKey(number), (members, picked()))?;
+        self.carry_out(begun);
+        Ok(())
+    }
+
+    /// Says something about the part of an agent, at its first attempt.
+    pub(super) fn say_part(&mut self, number: u64, who: &str, state: TaskNews) {
+        let id = self.part(number, who);
+        let event = TaskEvent { id, attempt: 1, state };
+        let steps = self.ledger.news(self.moment(), &agent(who), event);
+        self.carry_out(steps);
+    }
+
+    /// The part of an agent.
+    pub(super) fn part(&self, number: u64, who: &str) -> TaskId {
+        let name: TaskId = format!("t{number}").parse().unwrap();
+        let (_, record) = self.log.iter().find(|(_, record)| record.task_id == name).unwrap();
+        record.parts[&agent(who)].clone()
     }
 
     fn store(&mut self, key: TaskKey, record: TaskRecord) {
@@ -106,6 +170,7 @@ impl Bench {
             task_type: "x".parse().unwrap(),
             submitter: Arc::from(submitter),
             accepted_at: self.moment().wall,
+            part_of: None,
         }
     }
 
@@ -126,8 +191,7 @@ impl Bench {
             agent: agent(to),
             run: Some(format!("run-of-{to}")),
             lease: Duration::from_secs(60),
-            candidates: 1,
-            load: 0,
+            decision: picked(),
         };
         let steps = self.ledger.assign(self.moment(), next.key, to);
         self.carry_out(steps);

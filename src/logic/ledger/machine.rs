@@ -13,7 +13,7 @@ use crate::logic::ledger::types::{
     Accepted, Again, Assignment, Cancelling, Candidate, Foreign, INBOX_MAX, Moment, Needs,
     Policies, Step, Submission, TaskKey, Told, fault,
 };
-use crate::protocol::decision::{Inputs, NextKind, Reason};
+use crate::protocol::decision::{Inputs, Reason};
 use crate::protocol::id::{AgentId, TaskId};
 use crate::protocol::task::{TaskRecord, TaskRequest, TaskState};
 
@@ -28,6 +28,11 @@ pub struct Ledger {
     pub(super) limits: Limits,
     pub(super) agents: Agents,
     pub(super) timers: BTreeSet<(Instant, TaskKey)>,
+    /// Broadcasts whose parts are under way.
+    pub(super) gathering: BTreeSet<TaskKey>,
+    /// Parts that have not ended, by their broadcast.
+    pub(super) parts: BTreeMap<TaskKey, BTreeSet<TaskKey>>,
+    pub(super) parts_begun: u64,
 }
 
 impl Ledger {
@@ -44,6 +49,9 @@ impl Ledger {
             limits: Limits::default(),
             agents: Agents::default(),
             timers: BTreeSet::new(),
+            gathering: BTreeSet::new(),
+            parts: BTreeMap::new(),
+            parts_begun: 0,
         }
     }
 
@@ -71,6 +79,7 @@ impl Ledger {
             deadline: deadline.and_then(|deadline| stored.checked_add(deadline)),
             lease: request.lease_ms.map(millis).or(policy.lease),
             max_attempts: request.max_attempts.unwrap_or(policy.max_attempts).max(1),
+            completion: request.completion.unwrap_or_default(),
             phase: Phase::Delayed { until: until.unwrap_or(stored) },
             ..Task::empty(&submission)
         };
@@ -104,7 +113,9 @@ impl Ledger {
         let mut out = Vec::new();
         if record.state.is_terminal() {
             self.remove(key);
+            let over = self.part_over(moment, &record);
             out.push(Step::Ended(key, Box::new(record)));
+            out.extend(over);
             return out;
         }
         self.unqueue(key);
@@ -118,6 +129,9 @@ impl Ledger {
         let is_assigned = record.state == TaskState::Assigned;
         task.last_token = if is_assigned { Some(sequence) } else { record.token };
         task.last_agent = record.agent_id.clone();
+        if !record.parts.is_empty() {
+            return self.go_on_gathering(moment, key, record.parts);
+        }
         match record.agent_id.filter(|_| record.state.is_held()) {
             Some(agent) => {
                 let lease = Duration::from_millis(record.lease_ms.unwrap_or(300_000));
@@ -187,12 +201,9 @@ impl Ledger {
         });
         let waited = moment.now.saturating_duration_since(ticket.place.0);
         self.by_agent.entry(to.agent).or_default().insert(key);
-        let inputs = Inputs::default()
-            .with("candidates", to.candidates)
-            .with("load", to.load)
-            .with("waited_ms", millis(waited));
-        let draft = Draft::of(TaskState::Assigned, Reason::Picked, inputs);
-        let draft = draft.then(NextKind::Assign, Duration::ZERO);
+        let mut decision = to.decision;
+        decision.inputs = decision.inputs.with("waited_ms", millis(waited));
+        let draft = Draft::by(TaskState::Assigned, decision);
         self.write(moment, key, draft, &mut out);
         out
     }
@@ -205,7 +216,9 @@ impl Ledger {
         task.last = sequence;
         if record.state.is_terminal() {
             self.remove(key);
+            let over = self.part_over(moment, &record);
             out.push(Step::Ended(key, record));
+            out.extend(over);
             return out;
         }
         match record.state {
@@ -245,7 +258,9 @@ impl Ledger {
         if !task.inbox.iter().any(|happened| matches!(happened, Happened::Gone { .. })) {
             out.extend(task.dispatch(key, moment.now).map(Step::Dispatch));
         }
+        let parts = record.parts.clone();
         out.push(Step::Tell(Told::Assigned, Box::new(noted)));
+        out.extend((!parts.is_empty()).then_some(Step::Parts(key, parts)));
     }
 
     /// The record that is to be written has got its identities.
@@ -280,16 +295,15 @@ impl Ledger {
             return Ok(self.written(moment, key, sequence));
         }
         if task.last == 0 && record.state.is_terminal() {
-            self.remove(key);
             // The same submission once more: whether its end was told is not known.
-            let same = record.submission == key.0;
-            return Ok(vec![if same {
-                Step::EndedBefore(key, Box::new(record))
-            } else {
-                Step::Drop(key)
-            }]);
+            let same = record.submission == task.submission;
+            self.remove(key);
+            let over = self.part_over(moment, &record);
+            let step =
+                if same { Step::EndedBefore(key, Box::new(record)) } else { Step::Drop(key) };
+            return Ok(std::iter::once(step).chain(over).collect());
         }
-        if record.submission == key.0 && record.previous == task.last && task.last == 0 {
+        if record.submission == task.submission && record.previous == task.last && task.last == 0 {
             // It was written before this ledger began, and seen by nobody since.
             return Ok(self.restore(moment, key, sequence, record));
         }
@@ -383,7 +397,11 @@ impl Ledger {
                 self.lease_over(moment, key, out);
                 true
             }
-            Phase::Delayed { .. } | Phase::Held(_) | Phase::Ready { .. } | Phase::Over => false,
+            Phase::Delayed { .. }
+            | Phase::Held(_)
+            | Phase::Ready { .. }
+            | Phase::Gathering(_)
+            | Phase::Over => false,
         }
     }
 
@@ -397,7 +415,7 @@ impl Ledger {
     ) {
         let state = draft.state;
         let Some(task) = self.tasks.get_mut(&key) else { return };
-        let record = Box::new(draft.record(moment, key, task));
+        let record = Box::new(draft.record(moment, task));
         task.writing = Some(record.clone());
         if state.is_terminal() || state == TaskState::Accepted {
             let until = moment.now.checked_add(Duration::from_millis(record.decision.next.in_ms));
@@ -405,6 +423,7 @@ impl Ledger {
             self.unqueue(key);
             let waits = Phase::Delayed { until: until.unwrap_or(moment.now) };
             let phase = if state.is_terminal() { Phase::Over } else { waits };
+            self.gathering.remove(&key);
             self.tasks.entry(key).and_modify(|task| task.phase = phase);
         }
         out.push(Step::Write(key, record));
@@ -439,6 +458,9 @@ impl Ledger {
 
     fn insert(&mut self, key: TaskKey, task: Task) {
         self.ids.insert(task.id.clone(), key);
+        if let Some((parent, _)) = &task.part_of {
+            self.parts.entry(*parent).or_default().insert(key);
+        }
         self.tasks.insert(key, task);
     }
 
@@ -447,6 +469,8 @@ impl Ledger {
         self.unqueue(key);
         if let Some(task) = self.tasks.remove(&key) {
             self.ids.remove(&task.id);
+            self.gathering.remove(&key);
+            self.forget_part(key, &task);
             if let Some(due) = task.due {
                 self.timers.remove(&(due, key));
             }

@@ -14,6 +14,12 @@
 //! after it, however urgent. Tasks with the same needs stand in one *lane*; a lane whose agents are
 //! all busy holds up nobody else.
 //!
+//! # Broadcasts
+//! A broadcast has one task for each agent that takes part, its *part*: given to that agent alone,
+//! tried again like any other, with its own records and its own result. The broadcast itself is held
+//! by nobody: its `assigned` record names the parts, and [`crate::logic::gather`] says when enough of
+//! them have ended. What is under way then is cancelled.
+//!
 //! # What counts against a task
 //! An attempt that the agent calls failed, that is silent for its lease, or whose agent crashes is
 //! a failure. An attempt that ends because somebody stopped the agent, or that could not be
@@ -22,7 +28,7 @@
 //! row, while others succeed, is *sick* and gets nothing for a while.
 //!
 //! `types` has the interface, `machine` the steps, `attempt` what happens to an attempt, `records`
-//! writes the records, `queue` orders what is ready, `limits` bounds types, `agents` tells sick
+//! writes the records, `gathering` has the broadcasts, `queue` orders what is ready, `limits` bounds types, `agents` tells sick
 //! agents from poison tasks.
 
 mod types;
@@ -31,6 +37,7 @@ mod machine;
 
 mod agents;
 mod attempt;
+mod gathering;
 mod limits;
 mod queue;
 mod records;
@@ -39,6 +46,8 @@ mod views;
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod gathering_cases;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::logic::ledger::task::Task;
-use crate::logic::ledger::types::{Moment, TaskKey};
+use crate::logic::ledger::types::Moment;
 use crate::protocol::agent::Progress;
 use crate::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use crate::protocol::id::EventId;
@@ -25,7 +25,12 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn of(state: TaskState, reason: Reason, inputs: Inputs) -> Self {
         let next = NextAction { action: NextKind::None, in_ms: 0 };
-        let decision = DecisionRecord { reason, inputs, rule: Rule::default(), cause: None, next };
+        let rule = Rule::default();
+        Self::by(state, DecisionRecord { reason, inputs, rule, cause: None, next })
+    }
+
+    /// By a decision that was made elsewhere.
+    pub(super) fn by(state: TaskState, decision: DecisionRecord) -> Self {
         Self { state, message: None, progress: None, result: None, decision }
     }
 
@@ -35,7 +40,7 @@ impl Draft {
     }
 
     /// The record. Its identities are for whoever writes it.
-    pub(super) fn record(self, moment: Moment, key: TaskKey, task: &Task) -> TaskRecord {
+    pub(super) fn record(self, moment: Moment, task: &Task) -> TaskRecord {
         let held = task.held();
         TaskRecord {
             record: EventId::new(uuid::Uuid::nil()),
@@ -44,8 +49,10 @@ impl Draft {
             state: self.state,
             time: moment.wall,
             accepted_at: task.accepted_at,
-            submission: key.0,
+            submission: task.submission,
             previous: task.last,
+            part_of: task.part_of.as_ref().map(|(_, id)| id.clone()),
+            parts: task.parts.clone(),
             priority: task.priority,
             submitter: task.submitter.to_string(),
             attempt: task.attempt,

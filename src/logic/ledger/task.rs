@@ -5,18 +5,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use crate::logic::gather::Gather;
 use crate::logic::ledger::queue::Ticket;
 use crate::logic::ledger::types::{Dispatch, Gone, Needs, Submission, TaskKey, Undelivered};
 use crate::protocol::agent::{TaskError, TaskNews};
 use crate::protocol::id::{AgentId, TaskId, TaskType};
-use crate::protocol::task::{Blame, Priority, TaskRecord, TaskState, TaskStrategy};
+use crate::protocol::route::{Completion, Distribution};
+use crate::protocol::task::{Blame, Priority, TaskRecord, TaskState};
 
 /// One task.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) id: TaskId,
     pub(super) task_type: TaskType,
+    /// Sequence of its submission; of a part, that of its broadcast.
+    pub(super) submission: u64,
+    /// The broadcast that it is a part of.
+    pub(super) part_of: Option<(TaskKey, TaskId)>,
+    /// When it is done, if it is a broadcast, and its parts once they are there.
+    pub(super) completion: Completion,
+    pub(super) parts: BTreeMap<AgentId, TaskId>,
     pub(super) needs: Arc<Needs>,
     pub(super) priority: Priority,
     pub(super) submitter: Arc<str>,
@@ -57,6 +67,8 @@ pub(super) enum Phase {
         since: Instant,
     },
     Held(Held),
+    /// Its parts are under way.
+    Gathering(Box<Gather>),
     /// Its terminal record is being written.
     Over,
 }
@@ -85,11 +97,33 @@ pub(super) struct Held {
 /// What happens to a task.
 #[derive(Clone, Debug)]
 pub(super) enum Happened {
-    News { agent: AgentId, attempt: u32, news: TaskNews },
-    Gone { agent: AgentId, run: Option<String>, why: Gone, said: String },
-    Undelivered { attempt: u32, why: Undelivered },
-    Forgotten { token: u64 },
-    Cancel { grace: Duration, reason: String },
+    News {
+        agent: AgentId,
+        attempt: u32,
+        news: TaskNews,
+    },
+    Gone {
+        agent: AgentId,
+        run: Option<String>,
+        why: Gone,
+        said: String,
+    },
+    Undelivered {
+        attempt: u32,
+        why: Undelivered,
+    },
+    Forgotten {
+        token: u64,
+    },
+    Cancel {
+        grace: Duration,
+        reason: String,
+    },
+    /// A part of it has ended.
+    Part {
+        id: TaskId,
+        end: Result<Value, TaskError>,
+    },
 }
 
 impl Happened {
@@ -105,13 +139,18 @@ impl Task {
         let needs = Needs {
             task_type: submission.task_type.clone(),
             capabilities: BTreeSet::new(),
+            condition: None,
             participants: Vec::new(),
-            strategy: TaskStrategy::RoundRobin,
+            strategy: Distribution::RoundRobin,
             sticky_key: None,
         };
         Self {
             id: submission.id.clone(),
             task_type: submission.task_type.clone(),
+            submission: submission.part_of.as_ref().map_or(submission.key, |(key, _)| *key).0,
+            part_of: submission.part_of.clone(),
+            completion: Completion::default(),
+            parts: BTreeMap::new(),
             needs: Arc::new(needs),
             priority: Priority::default(),
             submitter: Arc::clone(&submission.submitter),
@@ -174,7 +213,7 @@ impl Task {
         let own = match &self.phase {
             Phase::Delayed { until } => Some(*until),
             Phase::Held(held) => held.lease_until.into_iter().chain(held.give_up_at).min(),
-            Phase::Ready { .. } => None,
+            Phase::Ready { .. } | Phase::Gathering(_) => None,
             Phase::Over => return None,
         };
         own.into_iter().chain(self.deadline).min()

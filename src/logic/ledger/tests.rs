@@ -8,12 +8,13 @@ use serde_json::json;
 use crate::logic::ledger::bench::{Bench, agent, done, failed, working};
 use crate::logic::ledger::types::Again;
 use crate::logic::ledger::{
-    Accepted, Cancelling, Counts, Gone, Policies, REPEATS_MAX, Rate, Step, TaskKey, Told,
+    Accepted, Cancelling, Counts, Gone, Needs, Policies, REPEATS_MAX, Rate, Step, TaskKey, Told,
     TypePolicy, Undelivered,
 };
 use crate::protocol::agent::{Held, TaskNews};
 use crate::protocol::decision::Reason;
-use crate::protocol::id::EventId;
+use crate::protocol::id::{EventId, TaskType};
+use crate::protocol::route::Distribution;
 use crate::protocol::task::{Priority, TaskRecord, TaskRequest, TaskState};
 
 fn bench() -> Bench {
@@ -426,4 +427,22 @@ fn a_record_of_somebody_else_is_found_and_ones_own_is_known_again() {
     record.state = Assigned;
     record.submission = 5;
     assert!(other.ledger.conflict(other.moment(), key, Some((9, record))).is_err());
+}
+
+#[test]
+fn a_default_that_a_request_has_nothing_for_gives_way_to_the_least_loaded() {
+    let task_type: TaskType = "x".parse().unwrap();
+    let strategy =
+        |request: &TaskRequest, default| Needs::of(&task_type, request, default).strategy;
+    let mut request = TaskRequest::new(json!(1));
+    for default in [Distribution::Sticky, Distribution::Direct, Distribution::Broadcast] {
+        assert_eq!(strategy(&request, default), Distribution::LeastLoaded, "{default:?}");
+    }
+    request.sticky_key = Some("k".to_owned());
+    request.participants = vec!["a".to_owned()];
+    for default in [Distribution::Sticky, Distribution::Direct, Distribution::RoundRobin] {
+        assert_eq!(strategy(&request, default), default);
+    }
+    request.strategy = Some(Distribution::PowerOfTwo);
+    assert_eq!(strategy(&request, Distribution::Sticky), Distribution::PowerOfTwo);
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::protocol::agent::TaskError;
+use crate::protocol::decision::DecisionRecord;
 use crate::protocol::id::{AgentId, TaskId, TaskType};
+use crate::protocol::route::{Distribution, Predicate, RouteQuery};
 use crate::protocol::spec::{BackoffSpec, Jitter};
-use crate::protocol::task::{TaskRecord, TaskRequest, TaskStrategy};
+use crate::protocol::task::{TaskRecord, TaskRequest};
 use crate::protocol::task_fact::TaskNoted;
 
 /// Failed attempts that a task may have, unless it or its type says otherwise.
@@ -47,7 +49,8 @@ pub struct Moment {
     pub jitter: f64,
 }
 
-/// Names a task inside the ledger: the sequence of its submission.
+/// Names a task inside the ledger: the sequence of its submission; for a part of a broadcast, which
+/// has none, a number that no sequence reaches.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TaskKey(pub u64);
 
@@ -64,6 +67,8 @@ pub struct Submission {
     pub submitter: Arc<str>,
     /// When it was stored.
     pub accepted_at: Timestamp,
+    /// The broadcast that it is a part of.
+    pub part_of: Option<(TaskKey, TaskId)>,
 }
 
 /// What a task needs of an agent. Tasks with equal needs stand in one lane.
@@ -73,24 +78,53 @@ pub struct Needs {
     pub task_type: TaskType,
     /// Words the agent must have.
     pub capabilities: BTreeSet<String>,
+    /// What must be true of it besides.
+    pub condition: Option<Predicate>,
     /// Agents that may have it, by name or id; any when empty.
     pub participants: Vec<String>,
     /// How the agent is chosen.
-    pub strategy: TaskStrategy,
+    pub strategy: Distribution,
     /// Key of a sticky task.
     pub sticky_key: Option<String>,
 }
 
 impl Needs {
-    /// What a request needs, under its type's strategy.
+    /// What a request needs, under its type's strategy. Where that is one that the request has
+    /// nothing for (`sticky` without a key, `direct` without a name), the least loaded agent gets
+    /// the task.
     #[must_use]
-    pub fn of(task_type: &TaskType, request: &TaskRequest, strategy: TaskStrategy) -> Self {
+    pub fn of(task_type: &TaskType, request: &TaskRequest, strategy: Distribution) -> Self {
+        let by_type = match strategy {
+            Distribution::Sticky if request.sticky_key.is_none() => Distribution::LeastLoaded,
+            Distribution::Direct if request.participants.is_empty() => Distribution::LeastLoaded,
+            Distribution::Broadcast => Distribution::LeastLoaded,
+            Distribution::Sticky
+            | Distribution::Direct
+            | Distribution::RoundRobin
+            | Distribution::WeightedRoundRobin
+            | Distribution::LeastLoaded
+            | Distribution::PowerOfTwo => strategy,
+        };
         Self {
             task_type: task_type.clone(),
             capabilities: request.requirements.required_capabilities.clone(),
+            condition: request.requirements.condition.clone(),
             participants: request.participants.clone(),
-            strategy: request.strategy.unwrap_or(strategy),
+            strategy: request.strategy.unwrap_or(by_type),
             sticky_key: request.sticky_key.clone(),
+        }
+    }
+
+    /// The question for the router; with agents that are taken only if there is no other.
+    #[must_use]
+    pub fn question(&self, avoid: impl IntoIterator<Item = AgentId>) -> RouteQuery {
+        RouteQuery {
+            required_capabilities: self.capabilities.iter().cloned().collect(),
+            condition: self.condition.clone(),
+            strategy: Some(self.strategy),
+            participants: self.participants.clone(),
+            sticky_key: self.sticky_key.clone(),
+            avoid: avoid.into_iter().map(|agent| agent.as_str().to_owned()).collect(),
         }
     }
 }
@@ -120,7 +154,7 @@ pub struct TypePolicy {
     /// Attempts begun in a time.
     pub rate: Option<Rate>,
     /// How the agent is chosen.
-    pub strategy: TaskStrategy,
+    pub strategy: Distribution,
 }
 
 impl Default for TypePolicy {
@@ -138,7 +172,7 @@ impl Default for TypePolicy {
             deadline: None,
             max_concurrent: None,
             rate: None,
-            strategy: TaskStrategy::RoundRobin,
+            strategy: Distribution::RoundRobin,
         }
     }
 }
@@ -200,10 +234,8 @@ pub struct Assignment {
     pub run: Option<String>,
     /// Longest silence about a task of its type.
     pub lease: Duration,
-    /// Agents that could have it.
-    pub candidates: u64,
-    /// Tasks that the agent has already.
-    pub load: u64,
+    /// Why it is this one.
+    pub decision: DecisionRecord,
 }
 
 /// The task that is next.
@@ -252,6 +284,9 @@ pub enum Cancelling {
 pub enum Step {
     /// Write a record behind the one that it names as `previous`.
     Write(TaskKey, Box<TaskRecord>),
+    /// The record of a broadcast is stored: take its parts as submissions, unless it has ended
+    /// meanwhile.
+    Parts(TaskKey, BTreeMap<AgentId, TaskId>),
     /// Give the task to its agent.
     Dispatch(Dispatch),
     /// Tell the agent to give an attempt up.

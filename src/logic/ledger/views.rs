@@ -26,6 +26,11 @@ impl Ledger {
         self.agents.is_sick(agent, now)
     }
 
+    /// All agents of which this is true.
+    pub fn sick(&self, now: Instant) -> impl Iterator<Item = &AgentId> {
+        self.agents.sick(now)
+    }
+
     /// How many tasks stand where.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -33,7 +38,8 @@ impl Ledger {
         let held = self.by_agent.values().map(BTreeSet::len).sum();
         let ending = |task: &&Task| matches!(task.phase, Phase::Over);
         let ending = count(self.tasks.values().filter(ending).count());
-        let (ready, held) = (count(self.queue.len()), count(held));
+        let ready = count(self.queue.len());
+        let held = count(held).saturating_add(count(self.gathering.len()));
         let others = ready.saturating_add(held).saturating_add(ending);
         Counts { ready, held, ending, delayed: count(self.tasks.len()).saturating_sub(others) }
     }

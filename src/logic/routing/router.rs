@@ -174,6 +174,12 @@ impl Router {
         self.table.len() == 0
     }
 
+    /// Whether any agent could take anything.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.table.classes.iter().any(|class| !class.open.is_empty())
+    }
+
     /// Settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

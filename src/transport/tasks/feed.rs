@@ -13,9 +13,10 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::protocol::id::{TaskId, TaskType};
+use crate::protocol::id::{AgentId, TaskId, TaskType};
+use crate::protocol::route::Distribution;
 use crate::protocol::subject::{Subject, SubjectPrefix};
-use crate::protocol::task::{SUBMITTER_BYTES_MAX, SUBMITTER_HEADER};
+use crate::protocol::task::{RequestFault, SUBMITTER_BYTES_MAX, SUBMITTER_HEADER, TaskRequest};
 use crate::transport::tasks::TASKS;
 use crate::transport::tasks::journal::Journal;
 
@@ -54,8 +55,46 @@ pub struct Arrived {
     pub accepted_at: Timestamp,
     /// Its body.
     pub payload: Bytes,
-    /// Where it is acknowledged.
+    /// Where it is acknowledged; nowhere if it is a part.
     pub acknowledge: String,
+    /// Of which broadcast it is a part, and for which agent.
+    pub part_of: Option<PartOf>,
+}
+
+/// Where a part of a broadcast belongs. It has the broadcast's body.
+#[derive(Clone, Debug)]
+pub struct PartOf {
+    /// Sequence of the broadcast.
+    pub sequence: u64,
+    /// The broadcast.
+    pub id: TaskId,
+    /// Who is to work on it.
+    pub agent: AgentId,
+}
+
+impl Arrived {
+    /// The request, as the body says it; a part is for its agent alone.
+    ///
+    /// # Errors
+    ///
+    /// The body is no submission.
+    pub fn request(&self) -> Result<TaskRequest, RequestFault> {
+        let mut request = TaskRequest::parse(&self.payload)?;
+        if let Some(part_of) = &self.part_of {
+            request.strategy = Some(Distribution::Direct);
+            request.participants = vec![part_of.agent.as_str().to_owned()];
+            request.completion = None;
+        }
+        Ok(request)
+    }
+
+    /// The body that asks for this very task.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let own =
+            self.part_of.as_ref().and_then(|_| serde_json::to_vec(&self.request().ok()?).ok());
+        own.map_or_else(|| self.payload.clone(), Bytes::from)
+    }
 }
 
 /// What comes out of the feed.
@@ -174,5 +213,6 @@ fn arrived(message: &Message, prefix: &SubjectPrefix) -> Option<Arrived> {
         accepted_at: Timestamp::from_nanosecond(nanos).unwrap_or_default(),
         payload: message.payload.clone(),
         acknowledge: message.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
+        part_of: None,
     })
 }

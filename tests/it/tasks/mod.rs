@@ -1,7 +1,9 @@
 //! Tasks through the whole daemon: the real binary, a real `nats-server`, real agents.
 
+mod broadcasts;
 mod crash;
 mod faults;
+mod routes;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -162,4 +164,14 @@ pub(crate) fn between(shown: &Value, from: usize, to: usize) -> Duration {
         shown["records"][at]["time"].as_str().unwrap().parse().unwrap()
     };
     time(to).duration_since(time(from)).unsigned_abs()
+}
+
+/// Waits until no submission is open any more.
+pub(crate) async fn all_submissions_are_gone(daemon: &Daemon) {
+    let context = async_nats::jetstream::new(embedded_client(daemon).await);
+    let mut stream = context.get_stream("TASKS").await.unwrap();
+    crate::support::eventually("all submissions have left their stream", async || {
+        (stream.info().await.unwrap().state.messages == 0).then_some(())
+    })
+    .await;
 }

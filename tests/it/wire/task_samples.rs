@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use provost::protocol::agent::TaskError;
 use provost::protocol::fact::Fact;
+use provost::protocol::route::Distribution;
 use provost::protocol::task::{
-    Blame, Priority, SUBMISSION_BYTES_MAX, TaskRecord, TaskRequest, TaskState, TaskStrategy,
+    Blame, Priority, SUBMISSION_BYTES_MAX, TaskRecord, TaskRequest, TaskState,
 };
 use provost::protocol::task_fact::{DeadLettered, DeadOriginal, TaskNoted, TaskResulted};
 use serde_json::json;
@@ -75,6 +76,8 @@ pub(super) fn record() -> TaskRecord {
         time,
         accepted_at: time,
         submission: 17,
+        part_of: Some("whole".parse().unwrap()),
+        parts: [(AGENT.parse().unwrap(), "part-17-1-1".parse().unwrap())].into(),
         previous: 4_711,
         priority: Priority::High,
         submitter: "alice".to_owned(),
@@ -112,7 +115,7 @@ fn a_submission_and_a_record_are_as_they_were_agreed() {
     assert_eq!(serde_json::to_string(&least).unwrap(), r#"{"input":null}"#);
     let null = TaskRequest::parse(br#"{"input":1,"strategy":null}"#).unwrap();
     assert_eq!(null.strategy, None);
-    assert_eq!(request.strategy, Some(TaskStrategy::Sticky));
+    assert_eq!(request.strategy, Some(Distribution::Sticky));
 }
 
 #[test]
@@ -134,7 +137,14 @@ fn what_is_no_submission_is_refused_with_the_field() {
         (r#"{"input":1,"participants":["a b"]}"#, "field \"participants\" is a list with \"a b\""),
         (r#"{"input":1,"strategy":"direct"}"#, "field \"participants\" is empty; the strategy"),
         (r#"{"input":1,"strategy":"sticky"}"#, "field \"sticky_key\" is missing; the strategy"),
-        (r#"{"input":1,"strategy":"broadcast"}"#, "field \"strategy\" is broadcast; this version"),
+        (
+            r#"{"input":1,"strategy":"broadcast","completion":{"quorum":0}}"#,
+            "field \"completion\" is a quorum of 0; 1 and more",
+        ),
+        (
+            r#"{"input":1,"requirements":{"where":{"capability":""}}}"#,
+            "field \"requirements.where\": where has a word of 0 bytes",
+        ),
         (r#"{"input":1,"completion":"any"}"#, "field \"completion\" is set; it goes with"),
         (
             r#"{"input":1,"requirements":{"required_capabilities":[""]}}"#,
