@@ -45,8 +45,7 @@ pub fn because(reason: Reason, inputs: &Inputs) -> String {
         Reason::ShuttingDown => "the daemon, or its supervisor, is shutting down".to_owned(),
         Reason::Escalated => "a child of this supervisor left the matter to it".to_owned(),
         Reason::SupervisionDisabled => "supervision is switched off, so it stays down".to_owned(),
-        Reason::Picked
-        | Reason::AgentSaid
+        Reason::AgentSaid
         | Reason::AttemptFailed
         | Reason::AgentGone
         | Reason::LeaseExpired
@@ -155,7 +154,7 @@ fn of_calls(reason: Reason, say: Say<'_>) -> String {
 /// Reasons about tasks and routing.
 fn of_work(reason: Reason, say: Say<'_>) -> String {
     match reason {
-        Reason::Picked | Reason::AgentPicked => match say.known("candidates") {
+        Reason::AgentPicked => match say.known("candidates") {
             Some(count) => format!("the best of {count} agents that could do it"),
             None => "the best agent that could do it".to_owned(),
         },
