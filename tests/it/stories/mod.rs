@@ -71,7 +71,7 @@ pub(super) fn masked(daemon: &Daemon, said: &str) -> String {
 }
 
 /// Units of lengths of time, with what may follow them.
-const UNITS: [&str; 6] = ["ms", "s", "min", "h", "MiB", "MB"];
+const UNITS: [&str; 8] = ["ms", "s", "min", "m", "h", "d", "MiB", "MB"];
 
 fn mask(word: &str, next: &str) -> String {
     let bare = word.trim_matches(|found: char| "(),;".contains(found));

@@ -147,19 +147,21 @@ impl RunningAgent for ScriptedRun {
 pub(crate) struct Recorder(Mutex<Vec<(EventId, EventDraft)>>);
 
 impl Recorder {
+    /// All events but those that only tell again how a child is shown.
     pub(crate) fn events(&self) -> Vec<(EventId, EventDraft)> {
-        self.0.lock().unwrap().clone()
+        let is_turn = |(_, draft): &&(EventId, EventDraft)| {
+            !draft.fact.type_name().starts_with("provost.supervision.child_")
+        };
+        self.0.lock().unwrap().iter().filter(is_turn).cloned().collect()
     }
 
-    /// Type names without `provost.` and `.v1`, in order; not of the events that only tell again how
-    /// a child is shown.
+    /// Type names without `provost.` and `.v1`, in order.
     pub(crate) fn types(&self) -> Vec<String> {
         let short = |(_, draft): &(EventId, EventDraft)| {
             let name = draft.fact.type_name();
             name.trim_start_matches("provost.").trim_end_matches(".v1").to_owned()
         };
-        let is_turn = |name: &String| !name.starts_with("supervision.child_");
-        self.events().iter().map(short).filter(is_turn).collect()
+        self.events().iter().map(short).collect()
     }
 }
 
