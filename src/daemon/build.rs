@@ -89,6 +89,8 @@ pub struct Plan {
     pub keeper: KeeperSlot,
     /// The keeper before it has its place in the tree.
     pub launched: Launched,
+    /// The connection to NATS, as its users find it.
+    pub slot: ConnectionSlot,
     /// Children of this daemon that may claim runs of an earlier one.
     pub wanted: Arc<BTreeSet<ChildName>>,
 }
@@ -167,6 +169,7 @@ impl Plan {
         };
         let desk = downstreams::desk(&config, &ports, &slot)?;
         let handle = TreeHandle::new(own("root")?, ports);
+        let plan_slot = slot.clone();
         let builder = Builder {
             options,
             config,
@@ -182,7 +185,7 @@ impl Plan {
             desk,
         };
         let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
-        Ok(Self { tree, handle, keeper, launched, wanted })
+        Ok(Self { tree, handle, keeper, launched, slot: plan_slot, wanted })
     }
 }
 

@@ -23,6 +23,7 @@ pub mod dead_letter;
 pub mod downstream;
 pub mod resource;
 pub mod route;
+pub mod shown;
 pub mod status;
 pub mod task;
 pub mod task_fact;
