@@ -150,7 +150,7 @@ async fn kills_of_everything_lose_and_double_nothing() {
 
 /// Runs so many tasks through faults, and audits the log.
 async fn survive(seed: u64, tasks: usize) {
-    eprintln!("seed {seed}");
+    println!("seed {seed}");
     // What an agent said to a daemon that died before it was recorded is found by its lease.
     let config = workers(4).replace("slots = 1", "slots = 1\ntimeout = \"2s\"");
     let daemon = Daemon::start(&config);
