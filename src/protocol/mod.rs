@@ -28,3 +28,4 @@ pub mod status;
 pub mod task;
 pub mod task_fact;
 pub mod task_record;
+pub mod trace;
