@@ -27,6 +27,8 @@ pub mod overall;
 pub mod severity;
 pub mod template;
 
+pub mod detect;
+
 pub mod gather;
 pub mod resources;
 pub mod routing;

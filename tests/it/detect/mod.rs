@@ -1,0 +1,7 @@
+//! The detectors: how well they find what was put into simulated fleets, and how quiet they are
+//! where there is nothing.
+
+mod fleet;
+mod quality;
+mod recorded;
+mod rules;
