@@ -27,6 +27,7 @@ pub mod overall;
 pub mod severity;
 pub mod template;
 
+pub mod alerts;
 pub mod detect;
 
 pub mod gather;
