@@ -3,6 +3,7 @@
 
 mod daemon;
 mod fleet;
+mod metrics;
 mod quality;
 mod recorded;
 mod rules;
