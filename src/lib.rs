@@ -72,6 +72,7 @@
 //! ├── agents (one_for_one)      agents, and the supervisors that the configuration nests
 //! ├── newcomers                 makes entries for remote agents that nobody declared
 //! ├── coordinator               gives tasks to agents; only with coordination
+//! ├── insight                   finds patterns in events, raises alerts; only with supervision
 //! ├── commands                  `agent.command` and `system.control`
 //! └── http                      health, metrics and documents, on loopback
 //! ```

@@ -26,8 +26,11 @@ pub mod json_rpc;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod nats;
+#[cfg(feature = "otel")]
+pub mod otlp;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod webhook;
 pub mod websocket;
 
 pub use crate::adapters::connectors::connector;

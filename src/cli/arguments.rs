@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::alert_arguments::AlertArguments;
 use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
 use crate::cli::look_arguments::{
@@ -139,6 +140,8 @@ pub(crate) enum Verb {
     System(SystemArguments),
     /// Ask how tasks are routed.
     Route(RouteArguments),
+    /// Show alerts, silence and resolve them.
+    Alert(AlertArguments),
     /// List, send again or drop dead letters.
     Dlq(DlqArguments),
     /// Show everything that is known of one child.
@@ -225,13 +228,15 @@ pub(crate) struct LogSettings {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
     /// Form of the log.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
 }
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
     /// Lines for people.
     Text,
     /// One JSON object a line.

@@ -1,5 +1,6 @@
 //! `provost up` and `provost run`: the daemon in the foreground.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::cli::failure::{Failure, Fault};
 use crate::cli::find::{environment_of, invalid, overrides};
 use crate::cli::ticker::Ticker;
 use crate::config::{
-    AgentEntry, AgentType, Config, EnvValue, Environment, Loaded, NatsTarget, Overrides, Place,
-    Sources, Supervision, Switch,
+    AgentEntry, AgentType, Config, EnvValue, Environment, Loaded, NatsTarget, Overrides, Patterns,
+    Place, Sources, Supervision, Switch,
 };
 use crate::daemon::{self, Options};
 use crate::protocol::id::{AgentTypeName, ChildName, IdError, is_token_char};
@@ -155,10 +156,13 @@ fn begin_logging(log: &LogSettings, environment: &Environment) -> Result<(), Fai
             .caused_by(&error)
     })?;
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let begun = match log.log_format {
-        LogFormat::Text => base.with_ansi(false).try_init(),
-        LogFormat::Json => base.json().try_init(),
+    let is_for_people = match log.log_format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
     };
+    let begun =
+        if is_for_people { base.with_ansi(false).try_init() } else { base.json().try_init() };
     if begun.is_err() {
         tracing::debug!("logging was begun before");
     }
@@ -223,7 +227,7 @@ fn supervision() -> Supervision {
     Supervision {
         health_check_interval: Duration::from_secs(30),
         failure_detection_threshold: 3,
-        pattern_detection: true,
+        patterns: Switch::Enabled(Patterns::default()),
         severity: Default::default(),
     }
 }

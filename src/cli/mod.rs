@@ -13,6 +13,7 @@ mod failure;
 mod human;
 mod values;
 
+mod alert_arguments;
 mod arguments;
 mod colors;
 mod console;
@@ -31,6 +32,7 @@ mod tasks;
 
 mod agent_view;
 mod agents;
+mod alerts;
 mod downstreams;
 mod errors;
 mod event_text;
@@ -187,6 +189,7 @@ fn act(
         | Verb::Downstream(_)
         | Verb::System(_)
         | Verb::Route(_)
+        | Verb::Alert(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
@@ -375,6 +378,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         Verb::Route(arguments) => match &arguments.verb {
             RouteVerb::Test(arguments) => &arguments.at.files,
         },
+        Verb::Alert(arguments) => &arguments.verb.at().files,
         Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
@@ -426,6 +430,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Route(arguments) => match arguments.verb {
             RouteVerb::Test(arguments) => route::test(session, arguments).await,
         },
+        Verb::Alert(arguments) => alerts::alert(session, arguments.verb).await,
         Verb::Events(EventsArguments { cause: Some(id), .. }) => cause::cause(session, id).await,
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,

@@ -313,3 +313,46 @@ fn a_refusal_of_the_tree_or_of_a_control_is_a_failure() {
         assert_eq!(typed(&script, line).0.unwrap_err().exit, Exit::Refused, "{line}");
     }
 }
+
+fn alerts() -> Value {
+    json!({"ok": true, "alerts": {
+        "firing": [{
+            "alert": "crash_loop", "state": "firing", "fingerprint": "9ae2f4d5a0b1c3e7",
+            "severity": "high", "scope": "w1", "summary": "w1 fails again and again",
+            "since": "2026-11-21T11:58:00Z", "count": 1, "evidence": {"failures": 5},
+        }],
+        "silences": [{
+            "id": "5f0c", "match": {"scope": "w2"}, "until": "2026-11-21T13:00:00Z",
+            "reason": "deploy",
+        }],
+    }})
+}
+
+#[test]
+fn alerts_are_listed_with_silences_and_one_that_fires_is_a_bad_answer() {
+    let script = Script::of([alerts()]);
+    let (done, screen) = typed(&script, "provost alert list");
+    assert_eq!(done, Ok(Exit::Bad));
+    let text = screen.out();
+    assert!(text.starts_with("FINGERPRINT"), "{text}");
+    assert!(text.contains("9ae2f4d5a0b1c3e7  high"), "{text}");
+    assert!(text.ends_with("silence 5f0c of scope w2 for 1h: deploy\n"), "{text}");
+    let script = Script::of([json!({"ok": true, "alerts": {"firing": [], "silences": []}})]);
+    let (done, screen) = typed(&script, "provost alert list");
+    assert_eq!((done, screen.out().as_str()), (Ok(Exit::Done), "no alert fires\n"));
+}
+
+#[test]
+fn a_silence_asks_for_what_was_typed_and_an_unknown_one_is_no_such_id() {
+    let script = Script::of([alerts()]);
+    let (done, _) = typed(&script, "provost alert silence --scope w1 --for 30m --reason x");
+    assert_eq!(done, Ok(Exit::Done));
+    let (_, asked) = script.asked().pop().unwrap();
+    let expected = json!({
+        "command": "silence", "match": {"scope": "w1"}, "for_ms": 1_800_000, "reason": "x"
+    });
+    assert_eq!(asked, expected);
+    let script = Script::of([refusal("PV0101", "invalid_request", "there is no silence x")]);
+    let (done, _) = typed(&script, "provost alert unsilence x");
+    assert_eq!(done.unwrap_err().exit, Exit::NoSuchId);
+}

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 
 use crate::config::check_agents;
+use crate::config::check_alerts;
 use crate::config::check_probes::ProbeDefaults;
 use crate::config::check_tree;
 use crate::config::checked::{
@@ -90,6 +91,7 @@ fn config(checker: &mut Checker<'_>, raw: RawConfig) -> Option<Config> {
     let routing = routing(&raw.routing);
     let resources = checker.resources(&raw.resources);
     let events = checker.events(&raw.events);
+    let alerts = checker.alerts(raw.alerts);
     let agents = check_agents::pool(&raw.agents);
     let agent_types = checker.agent_types(raw.agent_types, probes);
     let agents_list = checker.agents(raw.agent, &runtimes);
@@ -106,6 +108,7 @@ fn config(checker: &mut Checker<'_>, raw: RawConfig) -> Option<Config> {
         routing,
         resources,
         events,
+        alerts,
         agents,
         agent_types,
         agents_list,
@@ -326,7 +329,11 @@ impl<'b> Checker<'b> {
         let settings = Supervision {
             health_check_interval: raw.health_check_interval.0,
             failure_detection_threshold: raw.failure_detection_threshold,
-            pattern_detection: raw.pattern_detection_enabled,
+            patterns: if raw.pattern_detection_enabled {
+                Switch::Enabled(check_alerts::patterns(raw.patterns))
+            } else {
+                Switch::Disabled
+            },
             severity,
         };
         Some(if raw.enabled { Switch::Enabled(settings) } else { Switch::Disabled })

@@ -16,7 +16,7 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 12] = [
+pub const RESERVED_NAMES: [&str; 13] = [
     "root",
     "system",
     "agents",
@@ -29,6 +29,7 @@ pub const RESERVED_NAMES: [&str; 12] = [
     "keeper",
     "nats_server",
     "resources",
+    "insight",
 ];
 
 /// What a name in the tree stands for.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::agent::{AgentEntry, AgentType, Pool, SupervisorEntry};
+use crate::config::alerts::{AlertSettings, Patterns};
 use crate::config::downstream::Downstream;
 use crate::config::nats::Nats;
 use crate::logic::resources::ResourceSpec;
@@ -31,6 +32,8 @@ pub struct Config {
     pub resources: BTreeMap<SubjectId, ResourceSpec>,
     /// The way of events out.
     pub events: Events,
+    /// Alerts.
+    pub alerts: AlertSettings,
     /// The pool of agents.
     pub agents: Pool,
     /// What can be started.
@@ -92,14 +95,14 @@ pub enum Http {
 }
 
 /// Settings of supervision.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Supervision {
     /// Time between two health checks.
     pub health_check_interval: Duration,
     /// Failed checks in a row that make a failure.
     pub failure_detection_threshold: u32,
-    /// Whether events are searched for patterns.
-    pub pattern_detection: bool,
+    /// How events are searched for patterns.
+    pub patterns: Switch<Patterns>,
     /// Severities that replace the built-in ones.
     pub severity: BTreeMap<FailureType, Severity>,
 }

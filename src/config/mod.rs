@@ -31,6 +31,7 @@ mod layers;
 
 mod raw;
 mod raw_agent;
+mod raw_alerts;
 mod raw_downstream;
 mod raw_nats;
 mod raw_policies;
@@ -43,6 +44,7 @@ mod walk;
 
 mod check;
 mod check_agents;
+mod check_alerts;
 mod check_downstreams;
 mod check_exec;
 mod check_limits;
@@ -54,6 +56,7 @@ mod check_rules;
 mod check_tree;
 
 mod agent;
+mod alerts;
 mod checked;
 mod downstream;
 mod load;
@@ -63,6 +66,9 @@ mod spec;
 mod users;
 
 pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, SupervisorEntry};
+pub use crate::config::alerts::{
+    AlertSettings, OnCritical, Patterns, Receiver, ReceiverKind, Resolved,
+};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch, Undeclared,

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::raw_agent::{RawAgent, RawAgentType, RawSupervisor};
+use crate::config::raw_alerts::{RawAlerts, RawPatterns};
 use crate::config::raw_downstream::RawDownstream;
 use crate::config::raw_nats::RawNats;
 use crate::config::raw_resources::{RawResource, RawUndeclared};
@@ -36,6 +37,8 @@ pub(crate) struct RawConfig {
     pub(crate) resources: BTreeMap<String, RawResource>,
     /// How events leave the daemon.
     pub(crate) events: RawEvents,
+    /// Alerts: on what, and who is told. They need supervision.
+    pub(crate) alerts: RawAlerts,
     /// The pool of agents and what may be started in it.
     pub(crate) agents: RawPool,
     /// Agent types by name: what can be started.
@@ -95,6 +98,8 @@ pub(crate) struct RawSupervision {
     pub(crate) failure_detection_threshold: u32,
     /// Whether events are searched for patterns.
     pub(crate) pattern_detection_enabled: bool,
+    /// How patterns are recognized.
+    pub(crate) patterns: RawPatterns,
     /// Severities that replace the built-in ones, by kind of failure.
     pub(crate) severity: BTreeMap<String, Severity>,
 }
@@ -106,6 +111,7 @@ impl Default for RawSupervision {
             health_check_interval: Span::secs(30),
             failure_detection_threshold: 3,
             pattern_detection_enabled: true,
+            patterns: RawPatterns::default(),
             severity: BTreeMap::new(),
         }
     }

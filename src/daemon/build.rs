@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -23,8 +22,10 @@ use crate::daemon::coordinator::{CoordinatorService, Parts, Questions, tasks_at_
 use crate::daemon::error::DaemonError;
 use crate::daemon::exporter;
 use crate::daemon::handler::{Facts, NatsReader, TreeHandler};
+use crate::daemon::insight::deliver::Means;
+use crate::daemon::insight::{self, Insight, Watching};
 use crate::daemon::nodes::{
-    config_error, keeper_options, own, sink, supervisor_node, supervisor_spec, wanted,
+    config_error, keeper_options, own, part_spec, sink, supervisor_node, supervisor_spec, wanted,
 };
 use crate::daemon::registry::Registry;
 use crate::daemon::remotes::NewcomerService;
@@ -35,9 +36,7 @@ use crate::logic::resources::ResourceSpec;
 use crate::ports::{CommandHandler, HealthChecks, Ids, Service, WallClock};
 use crate::protocol::command::{NatsStatus, TasksStatus};
 use crate::protocol::id::ChildName;
-use crate::protocol::spec::{
-    BackoffSpec, ChildSpec, Jitter, RestartPolicy, Shutdown, Strategy, SupervisorSpec,
-};
+use crate::protocol::spec::{ChildSpec, RestartPolicy, Strategy, SupervisorSpec};
 use crate::runtimes::keeper::{KeeperService, KeeperSlot, Launched};
 use crate::runtimes::remote::{RemoteEnds, Remotes};
 use crate::transport::commands::CommandService;
@@ -55,7 +54,7 @@ use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
 /// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 17] = [
+pub const OWN_NAMES: [&str; 18] = [
     "root",
     "system",
     "agents",
@@ -72,11 +71,9 @@ pub const OWN_NAMES: [&str; 17] = [
     "commands",
     "resources",
     "dead_letters",
+    "insight",
     "http",
 ];
-
-/// Time a part of the daemon has to stop.
-const PART_STOP: Duration = Duration::from_secs(15);
 
 /// A daemon ready to be started.
 #[derive(Debug)]
@@ -158,8 +155,10 @@ impl Plan {
         let launched = keeper.adopt(keeper_options(&config)?).await?;
         let runs = AdoptingRuns::new(Arc::clone(&registry), keeper.clone());
         let wanted = Arc::new(wanted(&config, &registry)?);
+        let watching = Watching::of(&config);
+        let tap = watching.as_ref().map(|watching| watching.tap.clone());
         let ports = TreePorts {
-            sink: sink(Arc::new(events), options, (&outbox_settings, &clock)),
+            sink: sink(Arc::new(events), options, (&outbox_settings, &clock), tap),
             clock: Arc::clone(&clock),
             jitter: Arc::new(SystemJitter),
             runs: Arc::new(runs),
@@ -184,7 +183,8 @@ impl Plan {
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
             desk,
         };
-        let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
+        let tree =
+            Box::pin(builder.tree(&handle, (connect, outbox), (remotes, ends), watching)).await?;
         Ok(Self { tree, handle, keeper, launched, slot: plan_slot, wanted })
     }
 }
@@ -193,9 +193,9 @@ impl Builder<'_> {
     async fn tree(
         &self,
         handle: &TreeHandle,
-        connect: ConnectSettings,
-        outbox: OutboxService,
+        (connect, outbox): (ConnectSettings, OutboxService),
         (remotes, ends): (Remotes, RemoteEnds),
+        watching: Option<Watching>,
     ) -> Result<TreeSpec, DaemonError> {
         let mut system = self.system(connect, outbox).await?;
         let remotes = RemoteService::new(self.slot.clone(), Arc::new(remotes), ends.orders);
@@ -203,7 +203,7 @@ impl Builder<'_> {
         let agents = self.agents()?;
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
-        let handler = self.handler(handle)?;
+        let handler = self.handler(handle, watching.as_ref())?;
         let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
         if !self.desk.is_empty() {
             let downstreams = self.downstreams();
@@ -214,8 +214,13 @@ impl Builder<'_> {
         children.push(supervisor_node(own("agents")?, Strategy::OneForOne, agents)?);
         children.push(self.part("newcomers", newcomers)?);
         if self.config.coordination.is_enabled() {
-            let parts = self.coordinator(handle);
+            let tap = watching.as_ref().map(|watching| watching.tap.clone());
+            let parts = Parts { tap, ..self.coordinator(handle) };
             children.push(self.part("coordinator", CoordinatorService::new(parts))?);
+        }
+        if let Some(watching) = watching {
+            let insight = self.insight(handle, Arc::clone(&handler))?;
+            children.push(self.part("insight", watching.service(insight))?);
         }
         children.push(self.commands(Arc::clone(&handler))?);
         if let Some(resources) = self.resources(handle) {
@@ -375,7 +380,11 @@ impl Builder<'_> {
     }
 
     /// Carries out commands, from wherever they come.
-    fn handler(&self, handle: &TreeHandle) -> Result<Arc<dyn CommandHandler>, DaemonError> {
+    fn handler(
+        &self,
+        handle: &TreeHandle,
+        watching: Option<&Watching>,
+    ) -> Result<Arc<dyn CommandHandler>, DaemonError> {
         let config = &self.config;
         let slot = self.slot.clone();
         let embedded = matches!(config.nats.target, NatsTarget::Embedded);
@@ -400,7 +409,17 @@ impl Builder<'_> {
         };
         let stop = self.options.stop.clone();
         let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
-        Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
+        let handler = handler.with_downstreams(Arc::new(self.desk.clone()));
+        Ok(Arc::new(handler.with_alerts(watching.map(|watching| watching.desk.clone()))))
+    }
+
+    fn insight(
+        &self,
+        handle: &TreeHandle,
+        handler: Arc<dyn CommandHandler>,
+    ) -> Result<Insight, DaemonError> {
+        let means = Means::new(&self.options.environment, &self.config, self.keeper.clone());
+        Ok(insight::insight(&self.config, own("insight")?, handle.ports(), (handler, means)))
     }
 
     fn coordinator(&self, handle: &TreeHandle) -> Parts {
@@ -418,6 +437,7 @@ impl Builder<'_> {
             policies: Policies::default(),
             routing: settings::routing(&self.config),
             questions: self.questions.clone(),
+            tap: None,
             status: self.tasks.clone(),
         }
     }
@@ -471,20 +491,7 @@ impl Builder<'_> {
 
     /// A part of the daemon as a child: restarted for ever, with a growing delay.
     fn part(&self, name: &str, service: impl Service) -> Result<Node, DaemonError> {
-        let policy = RestartPolicy {
-            backoff: BackoffSpec {
-                initial: Duration::from_millis(100),
-                factor: 2.0,
-                max: Duration::from_secs(5),
-                jitter: Jitter::Equal,
-            },
-            circuit: None,
-        };
-        let spec = ChildSpec {
-            shutdown: Shutdown::Timeout(PART_STOP),
-            policy,
-            ..ChildSpec::otp_worker(own(name)?)
-        };
+        let spec = part_spec(own(name)?);
         let service: Arc<dyn Service> = Arc::new(service);
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))

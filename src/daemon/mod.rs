@@ -16,6 +16,7 @@ pub mod downstreams;
 pub mod error;
 mod exporter;
 pub mod handler;
+pub mod insight;
 pub mod lock;
 pub mod logs;
 mod nodes;
@@ -118,6 +119,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::System { what: "cannot start threads", source })?;
     let stop = options.stop.clone();
     let signals = watch_signals(outside.handle(), &stop)?;
+    let upkeep = outside.spawn(exporter::upkeep());
     let plan = outside.block_on(Plan::make(&options, outside.handle()))?;
     let (keeper, launched) = (plan.keeper.clone(), plan.launched.clone());
     let reaping = adoption::reap_orphans(outside.handle(), keeper.clone())?;
@@ -130,6 +132,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     outside.block_on(launched.shut_down());
     reaping.abort();
     signals.abort();
+    upkeep.abort();
     outside.shutdown_timeout(Duration::from_secs(5));
     ended
 }

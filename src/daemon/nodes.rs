@@ -7,17 +7,21 @@ use std::time::Duration;
 use crate::actors::tree::{Node, TreeSpec};
 use crate::config::{Config, NatsTarget};
 use crate::daemon::error::DaemonError;
+use crate::daemon::insight::tap::{Tap, Tapped};
 use crate::daemon::registry::Registry;
 use crate::daemon::sinks::{AgentsOnly, Observed};
 use crate::daemon::{Options, services};
 use crate::ports::{EventSink, WallClock};
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::{
-    BackoffSpec, ChildKind, ChildSpec, RestartPolicy, Shutdown, Significance, Strategy,
+    BackoffSpec, ChildKind, ChildSpec, Jitter, RestartPolicy, Shutdown, Significance, Strategy,
     SupervisorSpec,
 };
 use crate::runtimes::keeper::KeeperOptions;
 use crate::transport::outbox::OutboxSettings;
+
+/// Time a part of the daemon has to stop.
+const PART_STOP: Duration = Duration::from_secs(15);
 
 pub(super) fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
     let program = std::env::current_exe().map_err(|source| DaemonError::System {
@@ -63,11 +67,13 @@ pub(super) fn supervisor_node(
     Ok(Node::supervisor(supervisor_spec(name, RestartPolicy { backoff, circuit: None }), tree))
 }
 
-/// Events go to the outbox; the observer sees them too; without supervision only agents' own.
+/// Events go to the outbox; the observer sees them too; without supervision only agents' own. What the
+/// detectors need of them passes the tap.
 pub(super) fn sink(
     outbox: Arc<dyn EventSink>,
     options: &Options,
     (settings, clock): (&OutboxSettings, &Arc<dyn WallClock>),
+    tap: Option<Tap>,
 ) -> Arc<dyn EventSink> {
     let observed: Arc<dyn EventSink> = match &options.observer {
         Some(observer) => {
@@ -77,7 +83,26 @@ pub(super) fn sink(
         None => outbox,
     };
     let supervised = options.config.config.supervision.is_enabled();
-    if supervised { observed } else { Arc::new(AgentsOnly::new(observed)) }
+    match tap {
+        Some(tap) if supervised => Arc::new(Tapped::new(observed, tap)),
+        Some(_) | None if supervised => observed,
+        Some(_) | None => Arc::new(AgentsOnly::new(observed)),
+    }
+}
+
+/// A part of the daemon as a child: restarted for ever, with a growing delay.
+pub(super) fn part_spec(name: ChildName) -> ChildSpec {
+    let backoff = BackoffSpec {
+        initial: Duration::from_millis(100),
+        factor: 2.0,
+        max: Duration::from_secs(5),
+        jitter: Jitter::Equal,
+    };
+    ChildSpec {
+        shutdown: Shutdown::Timeout(PART_STOP),
+        policy: RestartPolicy { backoff, circuit: None },
+        ..ChildSpec::otp_worker(name)
+    }
 }
 
 pub(super) fn own(name: &str) -> Result<ChildName, DaemonError> {

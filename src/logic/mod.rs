@@ -27,6 +27,9 @@ pub mod overall;
 pub mod severity;
 pub mod template;
 
+pub mod alerts;
+pub mod detect;
+
 pub mod gather;
 pub mod resources;
 pub mod routing;

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
+use crate::protocol::insight::{AlertList, AlertRequest, SilenceRequest};
 use crate::protocol::route::{RouteAnswer, RouteQuery};
 use crate::protocol::status::{AgentStatus, CircuitStatus, TreeNode};
 
@@ -152,6 +153,14 @@ pub enum ControlCommand {
     Circuit(CircuitRequest),
     /// Tells which agent would get a task, and why, and sends nothing.
     Route(RouteQuery),
+    /// Shows the alerts that fire, and the silences.
+    Alerts(EmptyRequest),
+    /// Keeps alerts from being delivered for a time.
+    Silence(SilenceRequest),
+    /// Ends a silence before its time.
+    Unsilence(AlertRequest),
+    /// Says that an alert is dealt with.
+    ResolveAlert(AlertRequest),
 }
 
 /// Sets a circuit by hand.
@@ -263,6 +272,9 @@ pub struct Answer {
     /// Who would be picked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Box<RouteAnswer>>,
+    /// Alerts and silences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Box<AlertList>>,
     /// The refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CommandError>,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::decision::{DecisionRecord, Inputs};
 use crate::protocol::exit::ExitCodes;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation};
+use crate::protocol::insight::{AlertChanged, PatternSeen};
 use crate::protocol::shown::{ChildRemoved, ChildShown, Snapshot};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus};
 use crate::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
@@ -342,6 +343,10 @@ pub enum Fact {
     ChildRemoved(ChildRemoved),
     /// All children, once more.
     Snapshot(Box<Snapshot>),
+    /// A pattern was recognized in events, or is over.
+    Pattern(Box<PatternSeen>),
+    /// An alert fires, or is resolved.
+    Alert(Box<AlertChanged>),
     /// An agent was made.
     AgentSpawned(Box<AgentSpawned>),
     /// An agent changed its state.
@@ -382,6 +387,8 @@ impl Fact {
             Self::ChildChanged(_) => "provost.supervision.child_changed.v1",
             Self::ChildRemoved(_) => "provost.supervision.child_removed.v1",
             Self::Snapshot(_) => "provost.supervision.snapshot.v1",
+            Self::Pattern(_) => "provost.supervision.pattern.v1",
+            Self::Alert(_) => "provost.supervision.alert.v1",
             Self::AgentSpawned(_) => "provost.agent.spawned.v1",
             Self::AgentStateChanged(_) => "provost.agent.state_changed.v1",
             Self::AgentTerminated(_) => "provost.agent.terminated.v1",
@@ -420,7 +427,9 @@ impl Fact {
             | Self::SupervisorStopped(_)
             | Self::ChildChanged(_)
             | Self::ChildRemoved(_)
-            | Self::Snapshot(_) => Category::Supervision,
+            | Self::Snapshot(_)
+            | Self::Pattern(_)
+            | Self::Alert(_) => Category::Supervision,
         }
     }
 
@@ -450,6 +459,8 @@ impl Fact {
             "provost.supervision.child_changed.v1" => Self::ChildChanged(of(data)?),
             "provost.supervision.child_removed.v1" => Self::ChildRemoved(*of(data)?),
             "provost.supervision.snapshot.v1" => Self::Snapshot(of(data)?),
+            "provost.supervision.pattern.v1" => Self::Pattern(of(data)?),
+            "provost.supervision.alert.v1" => Self::Alert(of(data)?),
             "provost.agent.spawned.v1" => Self::AgentSpawned(of(data)?),
             "provost.agent.state_changed.v1" => Self::AgentStateChanged(of(data)?),
             "provost.agent.terminated.v1" => Self::AgentTerminated(of(data)?),

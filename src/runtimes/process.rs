@@ -11,6 +11,7 @@ use crate::ports::{AgentRuntime, BoxFuture, RunFace, RunSpec, RunningAgent};
 use crate::protocol::exit::{ChildExit, ExitCodes, StartError};
 use crate::protocol::id::Generation;
 use crate::protocol::spec::{AgentSpec, SignalName};
+use crate::protocol::trace::{TRACEPARENT_VARIABLE, TraceContext};
 use crate::runtimes::keeper::{
     Confines, Hold, IoMode, KeeperSlot, LogSettings, Owner, ProcessHandle, ProcessRun,
 };
@@ -110,6 +111,9 @@ impl ProcessSettings {
             ("PROVOST_PROTOCOL", PROTOCOL.to_owned()),
         ];
         env.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+        // Who sets a trace for the agent knows why.
+        env.entry(TRACEPARENT_VARIABLE.to_owned())
+            .or_insert_with(|| TraceContext::of_run(&self.spec.agent_id, generation).to_string());
         env.extend(self.contract_env.clone());
         env
     }

@@ -344,12 +344,13 @@ impl Connection {
     pub async fn publish_asking(
         &self,
         subject: &str,
-        reply: &str,
+        (reply, headers): (&str, HeaderMap),
         payload: Bytes,
     ) -> Result<(), CallError> {
         let bytes = payload.len();
         let (to, from) = (subject.to_owned(), reply.to_owned());
-        let sending = self.inner.client.publish_with_reply(to, from, payload);
+        let client = &self.inner.client;
+        let sending = client.publish_with_reply_and_headers(to, from, headers, payload);
         let sent = timeout(self.inner.timeout, sending)
             .await
             .map_err(|_elapsed| self.timed_out(&format!("a message for {subject}")))?;

@@ -22,7 +22,7 @@ pub mod connect;
 pub mod contexts;
 mod dial;
 pub mod failure;
-mod files;
+pub(crate) mod files;
 pub mod link;
 pub mod slot;
 

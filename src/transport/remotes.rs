@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::logic::beats::Line;
 use crate::ports::{BeatSink, BoxFuture, Ready, RemoteOrder, Service, ServiceError};
-use crate::protocol::agent::{Beat, ToAgent};
+use crate::protocol::agent::{Beat, TaskOrder, ToAgent};
 use crate::protocol::id::SubjectId;
 use crate::protocol::subject::{Subject, pattern};
+use crate::protocol::trace::TRACEPARENT;
 use crate::transport::connect::Connection;
 use crate::transport::link::ConnectionState;
 use crate::transport::slot::ConnectionSlot;
@@ -176,7 +177,7 @@ async fn publish(connection: &Connection, order: &RemoteOrder) {
                 attempt: task.attempt,
             };
             let reply = reply.under(connection.prefix());
-            connection.publish_asking(&subject, &reply, payload.into()).await
+            connection.publish_asking(&subject, (&reply, headers(task)), payload.into()).await
         }
         ToAgent::Cancel { .. } | ToAgent::Drain | ToAgent::Stop { .. } | ToAgent::Ping => {
             connection.publish(&subject, None, payload.into()).await
@@ -185,6 +186,15 @@ async fn publish(connection: &Connection, order: &RemoteOrder) {
     if let Err(error) = sent {
         tracing::warn!(agent.id = %order.agent, %error, "an order was not sent");
     }
+}
+
+/// The trace of an attempt, where a client library looks for it; it stands in the order too.
+fn headers(task: &TaskOrder) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(trace) = &task.trace {
+        headers.insert(TRACEPARENT, trace.as_str());
+    }
+    headers
 }
 
 /// Messages that were no beats.

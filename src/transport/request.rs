@@ -18,8 +18,21 @@ const AGENT_COMMANDS: [&str; 11] = [
     "list",
 ];
 
-const CONTROL_COMMANDS: [&str; 9] =
-    ["status", "tree", "pause", "resume", "drain", "reload", "shutdown", "circuit", "route"];
+const CONTROL_COMMANDS: [&str; 13] = [
+    "status",
+    "tree",
+    "pause",
+    "resume",
+    "drain",
+    "reload",
+    "shutdown",
+    "circuit",
+    "route",
+    "alerts",
+    "silence",
+    "unsilence",
+    "resolve_alert",
+];
 
 /// Longest text in one field, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -66,6 +79,10 @@ pub fn parse_control_command(bytes: &[u8]) -> Result<ControlCommand, CommandErro
         "reload" => read(name, rest).map(ControlCommand::Reload),
         "shutdown" => read(name, rest).map(ControlCommand::Shutdown),
         "route" => read(name, rest).and_then(checked_route).map(ControlCommand::Route),
+        "alerts" => read(name, rest).map(ControlCommand::Alerts),
+        "silence" => read(name, rest).map(ControlCommand::Silence),
+        "unsilence" => read(name, rest).map(ControlCommand::Unsilence),
+        "resolve_alert" => read(name, rest).map(ControlCommand::ResolveAlert),
         _ => read::<CircuitRequest>(name, rest)
             .and_then(|request| {
                 checked_target("child", &request.child)?;
@@ -293,7 +310,12 @@ mod tests {
             assert_eq!(serde_json::from_value::<AgentCommand>(again).unwrap(), command);
         }
         for name in CONTROL_COMMANDS {
-            let fields = if name == "circuit" { r#","child":"w1","set":"auto""# } else { "" };
+            let fields = match name {
+                "circuit" => r#","child":"w1","set":"auto""#,
+                "silence" => r#","match":{"scope":"w1"},"for_ms":1,"reason":"r""#,
+                "unsilence" | "resolve_alert" => r#","id":"x""#,
+                _ => "",
+            };
             let command = control(&format!(r#"{{"command":"{name}"{fields}}}"#)).unwrap();
             assert_eq!(serde_json::to_value(&command).unwrap()["command"], name);
         }

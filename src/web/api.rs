@@ -18,6 +18,10 @@ pub(crate) async fn tree(State(shared): State<Shared>) -> Response {
     document(shared.sources.handler.control(ControlCommand::Tree(EmptyRequest {})).await)
 }
 
+pub(crate) async fn alerts(State(shared): State<Shared>) -> Response {
+    document(shared.sources.handler.control(ControlCommand::Alerts(EmptyRequest {})).await)
+}
+
 pub(crate) async fn agents(State(shared): State<Shared>) -> Response {
     document(shared.sources.handler.agent_command(AgentCommand::List(EmptyRequest {})).await)
 }
@@ -31,7 +35,7 @@ pub(crate) async fn nothing_here() -> Response {
     let error = CommandError::new(
         ErrorKind::InvalidRequest,
         "there is nothing at this path",
-        "see /api/v1/status, /api/v1/tree, /api/v1/agents, /health, /health/all, /metrics",
+        "see /api/v1/status, /api/v1/tree, /api/v1/agents, /api/v1/alerts, /health, /health/all, /metrics",
     );
     (StatusCode::NOT_FOUND, Json(Answer::from(error))).into_response()
 }

@@ -85,9 +85,10 @@ async fn status(shared: &Shared) -> Option<SystemStatus> {
     system.map(|system| *system)
 }
 
-/// Sets the gauges of agents by state, as they are now.
+/// Sets the gauges of what is looked at only when somebody asks: agents by state, tasks, NATS.
 pub(crate) async fn count_agents(shared: &Shared) {
     let Some(system) = status(shared).await else { return };
+    crate::metrics::looked(&system.nats, &system.tasks);
     for state in AgentState::ALL {
         let count = system.agents.get(state.as_str()).copied().unwrap_or(0);
         crate::metrics::agents(state.as_str(), u32::try_from(count).unwrap_or(u32::MAX));

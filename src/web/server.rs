@@ -191,6 +191,7 @@ fn router(shared: Shared) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/tree", get(api::tree))
+        .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/agents", get(api::agents))
         .route("/api/v1/agents/{agent}", get(api::agent))
         .fallback(api::nothing_here)

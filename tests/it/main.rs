@@ -46,6 +46,7 @@ mod work;
 mod cases;
 mod cli;
 mod daemon;
+mod detect;
 mod downstreams;
 mod examples;
 mod stories;

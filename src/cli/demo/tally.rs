@@ -45,6 +45,8 @@ impl Tally {
             | Fact::ChildChanged(_)
             | Fact::ChildRemoved(_)
             | Fact::Snapshot(_)
+            | Fact::Pattern(_)
+            | Fact::Alert(_)
             | Fact::AgentError(_)
             | Fact::TaskResult(_)
             | Fact::DeadLetter(_)

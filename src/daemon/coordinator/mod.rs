@@ -28,6 +28,7 @@ use crate::config::Config;
 pub use crate::daemon::coordinator::questions::Questions;
 
 use crate::daemon::coordinator::desk::Desk;
+use crate::daemon::insight::tap::Tap;
 use crate::logic::ledger::{Policies, TypePolicy};
 use crate::logic::routing::Settings;
 use crate::ports::{BoxFuture, Ids, JitterSource, Ready, Service, ServiceError, WallClock};
@@ -65,6 +66,8 @@ pub struct Parts {
     pub routing: Settings,
     /// Questions about it.
     pub questions: Questions,
+    /// Where attempts are noted for the detectors; nothing where nobody looks for patterns.
+    pub tap: Option<Tap>,
     /// Where its status is seen.
     pub status: watch::Sender<TasksStatus>,
 }

@@ -8,20 +8,25 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::daemon::coordinator::desk::{Desk, Done, is_remote};
+use crate::daemon::insight::tap::What;
+use crate::logic::detect::WorkEnd;
 use crate::logic::ledger::{
     Accepted, Assignment, CANCEL_GRACE, Cancelling, Candidate, Dispatch, Moment, Needs, Step,
     Submission, TaskKey, Told, Undelivered,
 };
 use crate::logic::routing;
+use crate::metrics::{self, AttemptEnd};
 use crate::ports::ChannelError;
 use crate::protocol::agent::{TaskError, TaskEvent, TaskNews, TaskOrder, ToAgent};
 use crate::protocol::command::{CommandError, ErrorKind};
+use crate::protocol::decision::Reason;
 use crate::protocol::fact::Fact;
 use crate::protocol::id::{AgentId, SubjectId};
 use crate::protocol::route::Distribution;
 use crate::protocol::subject::Subject;
 use crate::protocol::task::{TaskRecord, TaskState};
 use crate::protocol::task_fact::TaskNoted;
+use crate::protocol::trace::TraceContext;
 use crate::transport::tasks::TASK_LOG;
 use crate::transport::tasks::cancels::{Asked, answer, refused};
 use crate::transport::tasks::feed::Arrived;
@@ -188,6 +193,7 @@ impl Desk {
                 return self.undelivered(dispatch, why);
             }
         };
+        let trace = TraceContext::of_task(&dispatch.id, body.trace.as_deref());
         let order = TaskOrder {
             id: dispatch.id.clone(),
             attempt: dispatch.attempt,
@@ -196,13 +202,21 @@ impl Desk {
             deadline_ms: dispatch.deadline.map(millis),
             lease_ms: millis(dispatch.lease),
             token: dispatch.token,
-            trace: body.trace.clone(),
+            trace: Some(trace.of_attempt(&dispatch.id, dispatch.attempt).to_string()),
         };
+        let task_type = body.task_type.clone();
         let Some(hand) = self.hands.get(&dispatch.agent) else {
             return self.undelivered(dispatch, Undelivered::Busy("the agent has gone".to_owned()));
         };
         match hand.channel.send(&ToAgent::Task(Box::new(order))) {
-            Ok(()) => Vec::new(),
+            Ok(()) => {
+                let trace_id = format_args!("{:032x}", trace.trace_id);
+                tracing::debug!(task.id = %dispatch.id, agent.id = %dispatch.agent, attempt = dispatch.attempt, %trace_id, "task dispatched");
+                let attempt = (dispatch.id.clone(), dispatch.attempt);
+                let (agent, task_type) = (dispatch.agent.clone(), task_type);
+                self.note(What::Given { attempt, agent, task_type, trace });
+                Vec::new()
+            }
             Err(error @ ChannelError::TooLong { .. }) => {
                 self.undelivered(dispatch, Undelivered::Impossible(error.to_string()))
             }
@@ -231,8 +245,29 @@ impl Desk {
             TaskNews::Failed { .. } => self.hands.free(agent, (&event.id, event.attempt)),
             TaskNews::Working { .. } | TaskNews::InputRequired { .. } => {}
         }
+        self.watch(&event);
         let steps = self.ledger.news(self.moment(), agent, event);
         self.carry_out(steps);
+    }
+
+    /// Notes for the detectors; nothing where nobody looks for patterns.
+    fn note(&self, what: What) {
+        if let Some(tap) = &self.parts.tap {
+            tap.note(what);
+        }
+    }
+
+    /// Counts and notes how an attempt ended. That a task cannot be done says nothing of its agent.
+    fn watch(&self, event: &TaskEvent) {
+        let (end, ended) = match &event.state {
+            TaskNews::Completed { .. } => (AttemptEnd::Completed, Some(WorkEnd::Done)),
+            TaskNews::Failed { error } => {
+                (AttemptEnd::Failed, error.retry.then_some(WorkEnd::Failed))
+            }
+            TaskNews::Working { .. } | TaskNews::InputRequired { .. } => return,
+        };
+        metrics::attempt_ended(end);
+        self.note(What::Ended { attempt: (event.id.clone(), event.attempt), ended });
     }
 
     /// Tells the end of a task: dead letter, result event; then its submission is acknowledged.
@@ -241,6 +276,12 @@ impl Desk {
         if told == Before::Never {
             let count = self.status.ended.entry(state.to_owned()).or_default();
             *count = count.saturating_add(1);
+            metrics::task_finished(record.task_type.as_str(), state);
+            if record.decision.reason == Reason::PoisonTask {
+                let evidence = record.decision.inputs.clone().with("task", record.task_id.as_str());
+                let (task_type, event) = (record.task_type.clone(), record.event);
+                self.note(What::Poison { task_type, evidence, event });
+            }
         }
         for reply in self.askers.remove(&key).unwrap_or_default() {
             let (slot, id) = (self.parts.slot.clone(), record.task_id.clone());
@@ -291,11 +332,22 @@ impl Desk {
             Told::AgentSick => Fact::AgentSick,
         };
         match told {
-            Told::Requeued => self.status.requeued = self.status.requeued.saturating_add(1),
+            Told::Requeued => {
+                self.status.requeued = self.status.requeued.saturating_add(1);
+                metrics::attempt_ended(AttemptEnd::Requeued);
+                let is_silent = noted.decision.reason == Reason::LeaseExpired;
+                let attempt = (noted.task_id.clone(), noted.attempt);
+                let ended = is_silent.then_some(WorkEnd::Failed);
+                self.note(What::Ended { attempt, ended });
+            }
             Told::LateResult => self.status.late = self.status.late.saturating_add(1),
             Told::Assigned | Told::AgentSick => {}
         }
         let identity = (self.parts.ids.event_id(), self.parts.clock.now());
+        if let (Told::AgentSick, Some(agent)) = (told, noted.agent_id.clone()) {
+            let evidence = noted.decision.inputs.clone();
+            self.note(What::Sick { agent, evidence, event: identity.0 });
+        }
         let (subject, payload) = self.writer.noted(identity, fact, noted);
         let journal = self.journal.clone();
         self.writes.push(Box::pin(async move {

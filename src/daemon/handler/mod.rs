@@ -24,7 +24,8 @@ use crate::actors::tree::TreeHandle;
 use crate::board::Entry;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::coordinator::Questions;
-use crate::daemon::handler::refusals::{refused, reload_refused, stopping, unknown};
+use crate::daemon::handler::refusals::{no_alerts, refused, reload_refused, stopping, unknown};
+use crate::daemon::insight::watch::{AlertAsk, AlertDesk};
 use crate::logic::restart::Call;
 use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
 use crate::protocol::command::{
@@ -90,6 +91,7 @@ pub struct TreeHandler {
     mode: Mutex<SystemMode>,
     shutdown: CancellationToken,
     downstreams: Option<Arc<dyn DownstreamCalls>>,
+    alerts: Option<AlertDesk>,
 }
 
 /// A place of the pool and a name, given back on drop.
@@ -138,7 +140,10 @@ impl CommandHandler for TreeHandler {
         Box::pin(async move {
             if !matches!(
                 command,
-                ControlCommand::Status(_) | ControlCommand::Tree(_) | ControlCommand::Route(_)
+                ControlCommand::Status(_)
+                    | ControlCommand::Tree(_)
+                    | ControlCommand::Route(_)
+                    | ControlCommand::Alerts(_)
             ) && let Err(refused) = self.maker.check_change()
             {
                 return refused.into();
@@ -153,6 +158,14 @@ impl CommandHandler for TreeHandler {
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
                 ControlCommand::Route(query) => self.route(query).await,
+                ControlCommand::Alerts(_) => self.alert(AlertAsk::List).await,
+                ControlCommand::Silence(request) => self.alert(AlertAsk::Silence(request)).await,
+                ControlCommand::Unsilence(request) => {
+                    self.alert(AlertAsk::Unsilence(request.id)).await
+                }
+                ControlCommand::ResolveAlert(request) => {
+                    self.alert(AlertAsk::Resolve(request.id)).await
+                }
             };
             outcome.unwrap_or_else(Answer::from)
         })
@@ -176,6 +189,7 @@ impl TreeHandler {
             mode: Mutex::new(SystemMode::Running),
             shutdown,
             downstreams: None,
+            alerts: None,
         }
     }
 
@@ -183,6 +197,19 @@ impl TreeHandler {
     #[must_use]
     pub fn with_downstreams(self, downstreams: Arc<dyn DownstreamCalls>) -> Self {
         Self { downstreams: Some(downstreams), ..self }
+    }
+
+    /// The handler of a daemon that raises alerts.
+    #[must_use]
+    pub fn with_alerts(self, alerts: Option<AlertDesk>) -> Self {
+        Self { alerts, ..self }
+    }
+
+    async fn alert(&self, ask: AlertAsk) -> Outcome {
+        match &self.alerts {
+            Some(desk) => desk.ask(ask).await,
+            None => Err(no_alerts()),
+        }
     }
 
     async fn circuit(&self, request: &CircuitRequest) -> Outcome {

@@ -92,3 +92,8 @@ pub(in crate::daemon::handler) fn refused(error: &TreeError, name: &ChildName) -
     };
     CommandError::new(kind, message, hint)
 }
+
+pub(in crate::daemon::handler) fn no_alerts() -> CommandError {
+    let message = "there are no alerts: supervision is off";
+    CommandError::new(ErrorKind::Unavailable, message, "set `supervision.enabled`")
+}

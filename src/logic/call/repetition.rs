@@ -1,11 +1,12 @@
 //! Which calls do the same twice as once, and when two calls are the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use crate::logic::retry::Repetition;
 use crate::protocol::downstream::{CallOp, CallRequest};
+use crate::protocol::trace::TRACEPARENT;
 
 /// Methods of HTTP that do the same twice as once (RFC 9110 §9.2.2).
 const HTTP_IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
@@ -37,7 +38,10 @@ pub fn repetition(kind: &str, call: &CallRequest, idempotent: &BTreeSet<String>)
 /// A text that two requests share when they ask for the same.
 #[must_use]
 pub fn key_of(call: &CallRequest) -> String {
-    json!([call.op, call.method, call.path, call.topic, call.params, call.headers]).to_string()
+    // The trace says who asks, not what.
+    let headers = call.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(TRACEPARENT));
+    let headers: BTreeMap<_, _> = headers.collect();
+    json!([call.op, call.method, call.path, call.topic, call.params, headers]).to_string()
 }
 
 #[cfg(test)]

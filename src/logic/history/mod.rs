@@ -120,6 +120,8 @@ impl History {
             Fact::Health(_)
             | Fact::SupervisorStarted(_)
             | Fact::SupervisorStopped(_)
+            | Fact::Pattern(_)
+            | Fact::Alert(_)
             | Fact::AgentError(_)
             | Fact::TaskResult(_)
             | Fact::DeadLetter(_)

@@ -233,10 +233,13 @@ impl Counter {
         let status = self.calls.status(&name).ok_or_else(|| unknown(name.as_str()))?;
         Ok(match door {
             Door::Status => Asked::Status(Box::new(status)),
-            Door::Call => Asked::Call(name, Box::new(parse::call(&message.payload)?)),
+            Door::Call => {
+                let request = parse::call(&message.payload)?;
+                Asked::Call(name, Box::new(parse::traced(request, message.headers.as_ref())))
+            }
             Door::Publish => {
                 let request = parse::publish(&message.payload, message.headers.as_ref())?;
-                Asked::Call(name, Box::new(request))
+                Asked::Call(name, Box::new(parse::traced(request, message.headers.as_ref())))
             }
         })
     }

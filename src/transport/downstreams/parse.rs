@@ -4,6 +4,7 @@ use async_nats::HeaderMap;
 use serde_json::Value;
 
 use crate::protocol::downstream::{CALL_BYTES_MAX, CallError, CallErrorKind, CallOp, CallRequest};
+use crate::protocol::trace::{TRACEPARENT, TraceContext};
 use crate::transport::unique::UniqueMap;
 
 /// Header that names the topic of a message on `.publish`.
@@ -26,6 +27,18 @@ pub(crate) fn call(payload: &[u8]) -> Result<CallRequest, CallError> {
         let place = if path == "." { String::new() } else { format!(" in field {path:?}") };
         invalid(format!("the call is wrong{place}: {said}"))
     })
+}
+
+/// Passes the trace of a message on to the downstream, unless the call names one itself.
+pub(crate) fn traced(mut request: CallRequest, headers: Option<&HeaderMap>) -> CallRequest {
+    let trace = headers.and_then(|headers| headers.get(TRACEPARENT));
+    let trace =
+        trace.map(|value| value.as_str()).filter(|text| text.parse::<TraceContext>().is_ok());
+    let named = request.headers.keys().any(|name| name.eq_ignore_ascii_case(TRACEPARENT));
+    if let Some(trace) = trace.filter(|_| !named) {
+        request.headers.insert(TRACEPARENT.to_owned(), trace.to_owned());
+    }
+    request
 }
 
 /// Reads a message on `.publish`: any text, as JSON where it is JSON.
@@ -68,6 +81,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_trace_of_a_message_is_passed_on_unless_the_call_names_one() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, trace);
+        let request = || CallRequest::new(CallOp::Request);
+        assert_eq!(traced(request(), Some(&headers)).headers[TRACEPARENT], trace);
+        assert!(traced(request(), None).headers.is_empty());
+        let own = [("Traceparent".to_owned(), "mine".to_owned())].into();
+        let own = CallRequest { headers: own, ..request() };
+        assert_eq!(traced(own.clone(), Some(&headers)), own);
+        headers.insert(TRACEPARENT, "nonsense");
+        assert!(traced(request(), Some(&headers)).headers.is_empty());
+    }
 
     #[test]
     fn what_is_no_call_is_refused_with_its_fault() {

@@ -131,7 +131,7 @@ pub(crate) const CONTENT_TYPE_HEADER: (&str, &str) = ("Content-Type", CONTENT_TY
 /// The subject that a fact goes to.
 pub(crate) fn subject_of(draft: &EventDraft) -> Subject {
     let about = || draft.about.clone();
-    match draft.fact {
+    match &draft.fact {
         Fact::Health(_) => Subject::Health(about()),
         Fact::Failure(_) => Subject::Failures(draft.severity),
         Fact::Recovery(_) => Subject::Recovery(about()),
@@ -145,6 +145,8 @@ pub(crate) fn subject_of(draft: &EventDraft) -> Subject {
         | Fact::ChildChanged(_)
         | Fact::ChildRemoved(_)
         | Fact::Snapshot(_) => Subject::Events,
+        Fact::Pattern(seen) => Subject::Patterns(token(seen.kind.as_str(), about)),
+        Fact::Alert(_) => Subject::Alerts(draft.severity),
         Fact::AgentSpawned(_)
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)
@@ -156,6 +158,11 @@ pub(crate) fn subject_of(draft: &EventDraft) -> Subject {
         | Fact::LateResult(_)
         | Fact::AgentSick(_) => Subject::CoordinationEvents,
     }
+}
+
+/// A word of ours as a token of a subject.
+fn token(word: &str, otherwise: impl Fn() -> SubjectId) -> SubjectId {
+    word.parse().unwrap_or_else(|_| otherwise())
 }
 
 fn class_of(fact: &Fact) -> Class {
@@ -173,6 +180,8 @@ fn class_of(fact: &Fact) -> Class {
         | Fact::ChildChanged(_)
         | Fact::ChildRemoved(_)
         | Fact::Snapshot(_)
+        | Fact::Pattern(_)
+        | Fact::Alert(_)
         | Fact::AgentSpawned(_)
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)

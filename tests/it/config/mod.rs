@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+mod alerts;
 mod breaker;
 mod faults;
 mod garbage;
@@ -232,7 +233,7 @@ fn the_defaults_of_the_switched_sections_apply() {
     let supervision = config.supervision.settings().unwrap();
     assert_eq!(supervision.health_check_interval, Duration::from_secs(30));
     assert_eq!(supervision.failure_detection_threshold, 3);
-    assert!(supervision.pattern_detection);
+    assert!(supervision.patterns.is_enabled());
     let coordination = config.coordination.settings().unwrap();
     assert_eq!(coordination.task_distribution_strategy, Distribution::RoundRobin);
     assert!(coordination.resource_sharing);

@@ -149,7 +149,7 @@ fn lines() -> BTreeMap<String, Line> {
 }
 
 fn starred(header: &str) -> String {
-    let names = [".worker", ".team", ".backend", ".SHOP"];
+    let names = [".worker", ".team", ".backend", ".SHOP", ".memory", ".oncall"];
     names.iter().fold(header.to_owned(), |header, name| header.replacen(name, ".*", 1))
 }
 

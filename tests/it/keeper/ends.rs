@@ -198,6 +198,7 @@ async fn an_agent_finds_the_environment_of_the_contract() {
     assert_eq!(running.exited().await, ChildExit::Exited { code: 0 });
     let expected = "LC_ALL=C\nNATS_URL=nats://127.0.0.1:1\nOWN=yes\nPATH=/usr/bin:/bin\n\
         PROVOST_AGENT_ID=0190d3a0-0000-7000-8000-000000000001\nPROVOST_AGENT_NAME=w1\n\
-        PROVOST_GENERATION=7\nPROVOST_PROTOCOL=1\nPYTHONUNBUFFERED=1\n";
+        PROVOST_GENERATION=7\nPROVOST_PROTOCOL=1\nPYTHONUNBUFFERED=1\n\
+        TRACEPARENT=00-f166ffe6f910b70a6992a7498f62608a-a758d8d88f60dafe-01\n";
     assert_eq!(fs::read_to_string(&settings.log.file).unwrap(), expected);
 }

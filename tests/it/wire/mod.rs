@@ -9,6 +9,7 @@
 mod arbitrary;
 mod downstreams;
 mod events;
+mod insight_samples;
 mod requests;
 mod round_trips;
 mod samples;

@@ -44,6 +44,15 @@ fn control_commands() -> Vec<(&'static str, Value)> {
         "strategy": "sticky", "participants": ["w1"], "sticky_key": "s1", "avoid": ["w2"]
     });
     all.push(("route", route));
+    all.push(("alerts", json!({ "command": "alerts" })));
+    let silence = json!({
+        "command": "silence", "match": { "alert": "crash_loop", "scope": "w1" },
+        "for_ms": 3_600_000, "reason": "deploy"
+    });
+    all.push(("silence", silence));
+    all.push(("unsilence", json!({ "command": "unsilence", "id": "5f0c" })));
+    let id = "9ae2f4d5a0b1c3e7";
+    all.push(("resolve_alert", json!({ "command": "resolve_alert", "id": id })));
     all
 }
 

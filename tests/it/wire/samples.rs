@@ -224,6 +224,7 @@ pub(super) fn facts() -> Vec<(&'static str, Fact)> {
         ChildRemoved { name: "w1".parse().unwrap(), parent: Some("agents".parse().unwrap()) };
     let snapshot = Snapshot { part: 1, parts: 1, children: vec![shown()] };
     let mut facts = crate::wire::task_samples::facts();
+    facts.extend(crate::wire::insight_samples::facts());
     facts.splice(
         0..0,
         [
@@ -472,6 +473,7 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
             Answer { logs: Some(LogLines { lines, next: 15, lost_bytes: 0 }), ..Answer::done() },
         ),
         ("route", Answer { route: Some(Box::new(route())), ..Answer::done() }),
+        ("alerts", crate::wire::insight_samples::answer()),
         ("error", Answer::from(refusal)),
     ]
 }

@@ -11,6 +11,7 @@ use provost::protocol::fact::{
     AgentChanged, AgentErred, AgentSpawned, CircuitChanged, Decided, Failed, Gap, HealthReported,
     Recovered, SupervisorReported, SystemReported,
 };
+use provost::protocol::insight::{AlertChanged, PatternSeen};
 use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
 use provost::protocol::shown::{ChildRemoved, ChildShown, Snapshot};
 use provost::protocol::status::AgentStatus;
@@ -76,6 +77,8 @@ fn schemas() -> BTreeMap<String, Value> {
         ("supervision.child_changed", event::<ChildShown>),
         ("supervision.child_removed", event::<ChildRemoved>),
         ("supervision.snapshot", event::<Snapshot>),
+        ("supervision.pattern", event::<PatternSeen>),
+        ("supervision.alert", event::<AlertChanged>),
         ("agent.spawned", event::<AgentSpawned>),
         ("agent.state_changed", event::<AgentChanged>),
         ("agent.terminated", event::<AgentChanged>),

@@ -1,10 +1,23 @@
 //! Every metric that provost has: names, labels and units stand here and nowhere else.
 //!
 //! Not for the exporter: these functions go through the `metrics` facade, and cost next to nothing
-//! while no recorder is installed. Names are `provost_<thing>_<unit>[_total]`; ids are never
-//! labels, because the number of label values must not grow with the number of children.
+//! while no recorder is installed. Names are `provost_<thing>_<unit>[_total]`. Ids of agents and
+//! tasks, subjects and texts of errors are never labels; names of children and types of tasks are,
+//! up to [`LABELS_MAX`] of each, and all others together are `_other`.
 
 #![expect(clippy::disallowed_macros, reason = "this is the file that owns names and labels")]
+
+mod children;
+mod labels;
+mod work;
+
+pub use crate::metrics::children::told;
+pub use crate::metrics::labels::{LABELS_MAX, OTHER};
+pub use crate::metrics::work::{
+    AttemptEnd, Delivery, alert_delivered, alerts_firing, alerts_refused, attempt_ended,
+    attempt_took, insight_skipped, insight_unwatched, looked, pattern, patterns_forgotten,
+    spans_dropped, task_finished,
+};
 
 use std::time::Duration;
 
@@ -24,6 +37,50 @@ const OUTBOX_SPOOL_FAULTS: &str = "provost_outbox_spool_faults_total";
 const OUTBOX_FOUND_STORED: &str = "provost_outbox_found_stored_total";
 const AGENTS: &str = "provost_agents";
 const DOWNSTREAM_CALLS: &str = "provost_downstream_calls_total";
+
+/// All names. Those that end in `_seconds` are histograms, with `_bucket`, `_sum` and `_count`.
+pub const NAMES: [&str; 36] = [
+    EVENTS_PUBLISHED,
+    EVENTS_DROPPED,
+    OUTBOX_EVENTS,
+    OUTBOX_BYTES,
+    OUTBOX_RETRIES,
+    OUTBOX_PUBLISH_SECONDS,
+    OUTBOX_SPOOL_BYTES,
+    OUTBOX_SPOOL_WRITABLE,
+    OUTBOX_SPOOL_FAULTS,
+    OUTBOX_FOUND_STORED,
+    AGENTS,
+    DOWNSTREAM_CALLS,
+    children::AGENT_UP,
+    children::AGENT_RESTARTS,
+    children::AGENT_CPU,
+    children::AGENT_MEMORY,
+    children::AGENT_FILES,
+    children::FAILURES,
+    children::RECOVERIES,
+    children::RECOVERY_SECONDS,
+    children::BREAKER_STATE,
+    children::BREAKER_TRANSITIONS,
+    work::BUILD_INFO,
+    work::BUS_CONNECTED,
+    work::TASKS,
+    work::TASKS_FINISHED,
+    work::TASK_ATTEMPTS,
+    work::TASK_RUN_SECONDS,
+    work::PATTERNS,
+    work::PATTERNS_ACTIVE,
+    work::ALERTS_FIRING,
+    work::ALERTS_REFUSED,
+    work::ALERT_DELIVERIES,
+    work::SPANS_DROPPED,
+    work::INSIGHT_SKIPPED,
+    work::INSIGHT_UNWATCHED,
+];
+
+/// Upper bounds of the buckets of all histograms, in seconds.
+pub const BUCKETS: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0];
 
 /// Class of a dropped event, the label `class` of `provost_events_dropped_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +155,18 @@ pub fn describe() {
         Unit::Count,
         "Events of unknown outcome that were found stored and not published again."
     );
+    children::describe();
+    work::describe();
+    begin();
+}
+
+/// Begins counters that are looked for before anything has happened.
+fn begin() {
+    counter!(EVENTS_PUBLISHED).absolute(0);
+    work::begin();
+    insight_unwatched(0);
+    alerts_refused(0);
+    patterns_forgotten();
 }
 
 /// Sets how many agents are in a state; `state` is a word of `AgentState`.
