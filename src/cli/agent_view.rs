@@ -60,9 +60,7 @@ pub(crate) fn detail(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
     line("circuit", circuit(agent.circuit));
     line("health", health(&agent.health));
     line("held by", agent.containment.map(held_by).unwrap_or_default().to_owned());
-    let limits: Vec<String> =
-        agent.limits.iter().map(|(name, hold)| format!("{name} {}", by(*hold))).collect();
-    line("limits", limits.join(", "));
+    line("limits", limits(agent));
     line("type", agent.agent_type.to_string());
     line("id", agent.agent_id.to_string());
     line("node", agent.node.to_string());
@@ -89,7 +87,15 @@ pub(crate) fn next(next: NextAction) -> String {
     if next.in_ms == 0 { format!("{what} now") } else { format!("{what} in {}", span(next.in_ms)) }
 }
 
-fn held_by(containment: Containment) -> &'static str {
+/// The limits that are set, and who holds them.
+pub(crate) fn limits(agent: &AgentStatus) -> String {
+    let limits: Vec<String> =
+        agent.limits.iter().map(|(name, hold)| format!("{name} {}", by(*hold))).collect();
+    limits.join(", ")
+}
+
+/// What holds an agent's processes together.
+pub(crate) fn held_by(containment: Containment) -> &'static str {
     match containment {
         Containment::Cgroup => "a cgroup of its own",
         Containment::Subreaper => "the keeper as subreaper",
@@ -113,7 +119,8 @@ fn circuit(circuit: CircuitStatus) -> String {
     }
 }
 
-fn health(health: &HealthView) -> String {
+/// The verdict, and what was measured.
+pub(crate) fn health(health: &HealthView) -> String {
     let word = health_word(health.status);
     let metrics = &health.metrics;
     let known = [

@@ -154,6 +154,9 @@ pub(crate) enum Verb {
     Events(EventsArguments),
     /// Show what an agent wrote.
     Logs(LogsArguments),
+    /// Watch the tree live on a terminal, and act on what is selected.
+    #[cfg(feature = "tui")]
+    Top(Files),
     /// Submit tasks, look at them, give them up.
     Task(TaskArguments),
     /// Check and show the configuration.

@@ -32,6 +32,11 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
         Box::pin(async { Ok(None) })
     }
 
+    /// The newest stored events, at most so many, oldest first, and then new ones. `None` when
+    /// nothing is stored there.
+    #[cfg(feature = "tui")]
+    fn recent(&self, most: usize) -> BoxFuture<'_, Result<Option<Box<dyn Feed>>, Failure>>;
+
     /// Events from now on, health left out. What is published after the answer is seen.
     fn live(&self) -> BoxFuture<'_, Result<Box<dyn Feed>, Failure>>;
 }

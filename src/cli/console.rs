@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
+#[cfg(feature = "tui")]
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
@@ -41,6 +43,12 @@ impl Console {
         };
         let err = AutoStream::new(io::stderr(), choice);
         Self { out: Box::new(out), raw, err: Box::new(err) }
+    }
+
+    /// One that nobody reads.
+    #[cfg(feature = "tui")]
+    pub(crate) fn muted() -> Self {
+        Self { out: Box::new(io::sink()), raw: Box::new(io::sink()), err: Box::new(io::sink()) }
     }
 
     /// Over any three writers.
@@ -124,6 +132,38 @@ impl Console {
         if !report.next.is_empty() {
             self.note(&format!("  {LABEL}next{LABEL:#}: {}", one_line(&report.next)));
         }
+    }
+}
+
+/// What consoles wrote, kept instead of shown.
+#[cfg(feature = "tui")]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caught(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(feature = "tui")]
+impl Caught {
+    /// A console that writes here, data and messages in one.
+    pub(crate) fn console(&self) -> Console {
+        let writer = || Box::new(self.clone());
+        Console { out: writer(), raw: writer(), err: writer() }
+    }
+
+    /// All that was written, colours taken out.
+    pub(crate) fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        anstream::adapter::strip_str(&String::from_utf8_lossy(&bytes)).to_string()
+    }
+}
+
+#[cfg(feature = "tui")]
+impl Write for Caught {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

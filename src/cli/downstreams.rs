@@ -146,7 +146,11 @@ fn unreadable() -> Failure {
 }
 
 /// Names of all downstreams.
-async fn names(session: &Session<'_>) -> Result<Vec<ChildName>, Failure> {
+///
+/// # Errors
+///
+/// The daemon does not answer.
+pub(crate) async fn names(session: &Session<'_>) -> Result<Vec<ChildName>, Failure> {
     let answer = session.ask_system(&ControlCommand::Status(EmptyRequest {}), WAIT).await?;
     match (answer.system, &answer.error) {
         (_, Some(error)) => Err(error.into()),
@@ -167,7 +171,12 @@ fn exists(name: &ChildName, known: &[ChildName]) -> Result<(), Failure> {
     })
 }
 
-async fn statuses(
+/// How these downstreams are.
+///
+/// # Errors
+///
+/// One does not answer.
+pub(crate) async fn statuses(
     session: &Session<'_>,
     names: &[ChildName],
 ) -> Result<Vec<DownstreamStatus>, Failure> {

@@ -30,6 +30,9 @@ mod session;
 
 mod tasks;
 
+#[cfg(feature = "tui")]
+mod top;
+
 mod agent_view;
 mod agents;
 mod alerts;
@@ -193,6 +196,8 @@ fn act(
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
+        #[cfg(feature = "tui")]
+        Verb::Top(at) => top::top(console, common, &at, environment),
         Verb::Task(arguments) => task(console, common, arguments, environment),
     }
 }
@@ -382,6 +387,8 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
+        #[cfg(feature = "tui")]
+        Verb::Top(at) => &at.files,
         Verb::Task(arguments) => files_of_task(&arguments.verb),
     }
 }
@@ -445,10 +452,14 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Show(_)
         | Verb::Task(_)
         | Verb::Dlq(_)
-        | Verb::Demo(_) => {
-            Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
-        }
+        | Verb::Demo(_) => asks_no_daemon(),
+        #[cfg(feature = "tui")]
+        Verb::Top(_) => asks_no_daemon(),
     }
+}
+
+fn asks_no_daemon() -> Result<Exit, Failure> {
+    Err(Failure::new(Fault::Usage, "this verb asks no daemon", "report this"))
 }
 
 fn control_of(verb: &SystemVerb) -> ControlCommand {

@@ -157,6 +157,20 @@ impl Client for NatsClient {
         })
     }
 
+    #[cfg(feature = "tui")]
+    fn recent(&self, most: usize) -> BoxFuture<'_, Result<Option<Box<dyn Feed>>, Failure>> {
+        Box::pin(async move {
+            let Some(stream) = self.stream().await? else { return Ok(None) };
+            let newest = stream.cached_info().state.last_sequence;
+            let wanted = Stored { since: None, follow: Follow::Yes };
+            let mut feed = StoredFeed::new(stream, wanted, self.connection.clone());
+            feed.last = newest.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
+            feed.consume().await?;
+            let feed: Box<dyn Feed> = Box::new(feed);
+            Ok(Some(feed))
+        })
+    }
+
     fn live(&self) -> BoxFuture<'_, Result<Box<dyn Feed>, Failure>> {
         Box::pin(async move {
             let mut subscriptions = Vec::new();

@@ -188,6 +188,11 @@ impl Client for Script {
         })
     }
 
+    #[cfg(feature = "tui")]
+    fn recent(&self, _: usize) -> BoxFuture<'_, Result<Option<Box<dyn Feed>>, Failure>> {
+        self.stored(Stored { since: None, follow: crate::cli::client::Follow::Yes })
+    }
+
     fn live(&self) -> BoxFuture<'_, Result<Box<dyn Feed>, Failure>> {
         let events = self.live.lock().unwrap().clone();
         Box::pin(async move {

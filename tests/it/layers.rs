@@ -55,8 +55,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("async_nats", &["transport/", "adapters/", "runtimes/remote", "cli/"]),
     ("clap", &["cli/"]),
     ("comfy_table", &["cli/"]),
+    ("crossterm", &["cli/top/"]),
     ("dashmap", &["board"]),
     ("ractor", &["actors/"]),
+    ("ratatui", &["cli/top/"]),
     ("toml", &["config/"]),
     ("tracing_subscriber", &["daemon/", "cli/"]),
 ];

@@ -6,7 +6,7 @@
 pub(crate) mod arguments;
 mod audit;
 pub(crate) mod client;
-mod show;
+pub(crate) mod show;
 
 use std::io::Read as _;
 use std::time::Duration;

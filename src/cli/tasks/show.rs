@@ -118,7 +118,7 @@ pub(super) fn print_step(bench: &mut Bench<'_>, record: &TaskRecord) -> Result<(
 }
 
 /// One step as a line: time, state, attempt, agent, and what is to be said about it.
-fn line(record: &TaskRecord, sequence: u64, zone: &TimeZone) -> String {
+pub(crate) fn line(record: &TaskRecord, sequence: u64, zone: &TimeZone) -> String {
     let mut text = format!("{} {:<14}", clock_time(record.time, zone), record.state.as_str());
     if 0 < record.attempt {
         text.push_str(&format!(" attempt {}", record.attempt));

@@ -2,6 +2,7 @@
 
 mod errors;
 mod over_nats;
+mod top;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
