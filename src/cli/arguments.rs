@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
+use crate::cli::ops::arguments::OpsVerb;
 use crate::cli::output::Format;
 use crate::cli::tasks::arguments::TaskArguments;
 use crate::cli::values::{
@@ -150,6 +151,9 @@ pub(crate) enum Verb {
     Config(ConfigArguments),
     /// Show the switches ENABLE_* and who set them.
     Flags(ConfigFiles),
+    /// What those who run a daemon do besides.
+    #[command(flatten)]
+    Ops(OpsVerb),
     /// Show the version.
     Version,
     /// Run a demonstration and tell what was seen.

@@ -54,6 +54,7 @@ mod check_rules;
 mod check_tree;
 
 mod agent;
+mod blueprint;
 mod checked;
 mod downstream;
 mod load;
@@ -63,6 +64,8 @@ mod spec;
 mod users;
 
 pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, SupervisorEntry};
+pub(crate) use crate::config::blueprint::print_of;
+pub use crate::config::blueprint::{Written, blueprints};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch, Undeclared,

@@ -27,6 +27,7 @@ use crate::daemon::nodes::{
     config_error, keeper_options, own, sink, supervisor_node, supervisor_spec, wanted,
 };
 use crate::daemon::registry::Registry;
+use crate::daemon::reload::{ReloadParts, Reloader};
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::{Options, downstreams, services, settings};
@@ -91,6 +92,8 @@ pub struct Plan {
     pub launched: Launched,
     /// Children of this daemon that may claim runs of an earlier one.
     pub wanted: Arc<BTreeSet<ChildName>>,
+    /// Carries out commands; signals need it, too.
+    pub handler: Arc<TreeHandler>,
 }
 
 /// What the parts of the daemon share while it is built.
@@ -181,15 +184,18 @@ impl Plan {
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
             desk,
         };
-        let tree = Box::pin(builder.tree(&handle, connect, outbox, (remotes, ends))).await?;
-        Ok(Self { tree, handle, keeper, launched, wanted })
+        let commands = builder.handler(&handle)?;
+        let remote = (remotes, ends);
+        let tree = builder.tree((&handle, &commands), connect, outbox, remote);
+        let tree = Box::pin(tree).await?;
+        Ok(Self { tree, handle, keeper, launched, wanted, handler: commands })
     }
 }
 
 impl Builder<'_> {
     async fn tree(
         &self,
-        handle: &TreeHandle,
+        (handle, handler): (&TreeHandle, &Arc<TreeHandler>),
         connect: ConnectSettings,
         outbox: OutboxService,
         (remotes, ends): (Remotes, RemoteEnds),
@@ -200,7 +206,7 @@ impl Builder<'_> {
         let agents = self.agents()?;
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
-        let handler = self.handler(handle)?;
+        let handler: Arc<dyn CommandHandler> = Arc::<TreeHandler>::clone(handler);
         let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
         if !self.desk.is_empty() {
             let downstreams = self.downstreams();
@@ -372,7 +378,7 @@ impl Builder<'_> {
     }
 
     /// Carries out commands, from wherever they come.
-    fn handler(&self, handle: &TreeHandle) -> Result<Arc<dyn CommandHandler>, DaemonError> {
+    fn handler(&self, handle: &TreeHandle) -> Result<Arc<TreeHandler>, DaemonError> {
         let config = &self.config;
         let slot = self.slot.clone();
         let embedded = matches!(config.nats.target, NatsTarget::Embedded);
@@ -397,7 +403,16 @@ impl Builder<'_> {
         };
         let stop = self.options.stop.clone();
         let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
-        Ok(Arc::new(handler.with_downstreams(Arc::new(self.desk.clone()))))
+        let parts = ReloadParts {
+            tree: handle.clone(),
+            maker: self.maker.clone(),
+            desk: self.desk.clone(),
+            outside: self.outside.clone(),
+            top: own("agents")?,
+        };
+        let reloader = Reloader::new(parts, &self.options.config, self.identity.since);
+        let handler = handler.with_downstreams(Arc::new(self.desk.clone()));
+        Ok(Arc::new(handler.with_reloader(reloader)))
     }
 
     fn coordinator(&self, handle: &TreeHandle) -> Parts {

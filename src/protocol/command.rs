@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
+use crate::protocol::reload::{ConfigPlan, ConfigStatus, ReloadRequest};
 use crate::protocol::route::{RouteAnswer, RouteQuery};
 use crate::protocol::status::{AgentStatus, CircuitStatus, TreeNode};
 
@@ -144,8 +145,8 @@ pub enum ControlCommand {
     Resume(EmptyRequest),
     /// Takes no new work; what runs goes on.
     Drain(EmptyRequest),
-    /// Reads the configuration again.
-    Reload(EmptyRequest),
+    /// Reads the configuration again and carries out what has changed.
+    Reload(ReloadRequest),
     /// Stops the daemon and everything under it.
     Shutdown(EmptyRequest),
     /// Sets a child's circuit by hand.
@@ -263,6 +264,9 @@ pub struct Answer {
     /// Who would be picked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Box<RouteAnswer>>,
+    /// What a reload changes, or has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<ConfigPlan>>,
     /// The refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CommandError>,
@@ -335,6 +339,9 @@ pub struct SystemStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, CircuitStatus>")]
     pub downstreams: BTreeMap<ChildName, CircuitStatus>,
+    /// The configuration, where there are files to read it from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Box<ConfigStatus>>,
 }
 
 /// What the daemon is doing.

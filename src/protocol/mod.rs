@@ -21,6 +21,7 @@ pub mod agent;
 pub mod command;
 pub mod dead_letter;
 pub mod downstream;
+pub mod reload;
 pub mod resource;
 pub mod route;
 pub mod status;

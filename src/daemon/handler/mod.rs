@@ -24,7 +24,8 @@ use crate::actors::tree::TreeHandle;
 use crate::board::Entry;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::coordinator::Questions;
-use crate::daemon::handler::refusals::{refused, reload_refused, stopping, unknown};
+use crate::daemon::handler::refusals::{refused, stopping, unknown};
+use crate::daemon::reload::Reloader;
 use crate::logic::restart::Call;
 use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
 use crate::protocol::command::{
@@ -90,6 +91,7 @@ pub struct TreeHandler {
     mode: Mutex<SystemMode>,
     shutdown: CancellationToken,
     downstreams: Option<Arc<dyn DownstreamCalls>>,
+    reloader: Option<Reloader>,
 }
 
 /// A place of the pool and a name, given back on drop.
@@ -136,20 +138,18 @@ impl CommandHandler for TreeHandler {
 
     fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            if !matches!(
-                command,
-                ControlCommand::Status(_) | ControlCommand::Tree(_) | ControlCommand::Route(_)
-            ) && let Err(refused) = self.maker.check_change()
+            if !only_looks(&command)
+                && let Err(refused) = self.maker.check_change()
             {
                 return refused.into();
             }
             let outcome = match command {
-                ControlCommand::Status(_) => Ok(self.system()),
+                ControlCommand::Status(_) => Ok(self.system_and_files().await),
                 ControlCommand::Tree(_) => Ok(self.whole_tree()),
                 ControlCommand::Pause(_) => self.pause().await,
                 ControlCommand::Resume(_) => self.resume_all().await,
                 ControlCommand::Drain(_) => self.drain_all(),
-                ControlCommand::Reload(_) => Err(reload_refused()),
+                ControlCommand::Reload(request) => self.reload(request).await,
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
                 ControlCommand::Route(query) => self.route(query).await,
@@ -176,6 +176,7 @@ impl TreeHandler {
             mode: Mutex::new(SystemMode::Running),
             shutdown,
             downstreams: None,
+            reloader: None,
         }
     }
 
@@ -183,6 +184,12 @@ impl TreeHandler {
     #[must_use]
     pub fn with_downstreams(self, downstreams: Arc<dyn DownstreamCalls>) -> Self {
         Self { downstreams: Some(downstreams), ..self }
+    }
+
+    /// The handler of a daemon that can read its configuration again.
+    #[must_use]
+    pub fn with_reloader(self, reloader: Reloader) -> Self {
+        Self { reloader: Some(reloader), ..self }
     }
 
     async fn circuit(&self, request: &CircuitRequest) -> Outcome {
@@ -263,6 +270,19 @@ impl TreeHandler {
     fn status_of(&self, entry: &Entry) -> Result<AgentStatus, CommandError> {
         let status = entry.agent_status(&self.facts.node, now());
         status.ok_or_else(|| unknown(entry.name.as_str(), "it is not an agent"))
+    }
+}
+
+/// Whether a command changes nothing.
+fn only_looks(command: &ControlCommand) -> bool {
+    match command {
+        ControlCommand::Status(_) | ControlCommand::Tree(_) | ControlCommand::Route(_) => true,
+        ControlCommand::Reload(request) => request.dry_run,
+        ControlCommand::Pause(_)
+        | ControlCommand::Resume(_)
+        | ControlCommand::Drain(_)
+        | ControlCommand::Shutdown(_)
+        | ControlCommand::Circuit(_) => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line as a program: exit codes, what goes to which stream, what needs no daemon.
 
+mod every_command;
 mod over_nats;
 
 use std::ffi::OsStr;

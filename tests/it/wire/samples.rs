@@ -16,6 +16,9 @@ use provost::protocol::fact::{
     SupervisorReported, SystemReported,
 };
 use provost::protocol::id::{AgentId, Generation, SubjectId};
+use provost::protocol::reload::{
+    ChangeOf, ChangeOp, ConfigChange, ConfigPlan, ConfigStatus, Effect,
+};
 use provost::protocol::route::{Against, Candidate, Distribution, RouteAnswer, Standing};
 use provost::protocol::spec::{ChildKind, Limit, OnExceeded, RestartType, Strategy};
 use provost::protocol::status::{
@@ -373,6 +376,36 @@ fn system() -> SystemStatus {
         state_dir: "state".to_owned(),
         subject_prefix: String::new(),
         downstreams: BTreeMap::from([("backend".parse().unwrap(), CircuitStatus::default())]),
+        config: Some(Box::new(ConfigStatus {
+            files: vec!["provost.toml".to_owned()],
+            loaded_at: Some(time()),
+            changes: 2,
+            held: 1,
+            faults: Vec::new(),
+            refused: None,
+        })),
+    }
+}
+
+/// One change with all fields set.
+fn plan() -> ConfigPlan {
+    ConfigPlan {
+        fingerprint: "00f1c2d3e4a5b697".to_owned(),
+        files: vec!["provost.toml".to_owned()],
+        changes: vec![ConfigChange {
+            op: ChangeOp::Change,
+            what: ChangeOf::Agent,
+            name: "w1".to_owned(),
+            key: Some("command".to_owned()),
+            from: Some("[\"sleep\",\"1\"]".to_owned()),
+            to: Some("[\"sleep\",\"2\"]".to_owned()),
+            effect: Effect::RestartsChildren,
+            restarts: vec!["w1".parse().unwrap()],
+            why: Some("it is part of the agent's run".to_owned()),
+            origin: Some("provost.toml:12".to_owned()),
+        }],
+        done: false,
+        warnings: vec!["doubtful".to_owned()],
     }
 }
 
@@ -435,6 +468,7 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
             "logs",
             Answer { logs: Some(LogLines { lines, next: 15, lost_bytes: 0 }), ..Answer::done() },
         ),
+        ("plan", Answer { plan: Some(Box::new(plan())), ..Answer::done() }),
         ("route", Answer { route: Some(Box::new(route())), ..Answer::done() }),
         ("error", Answer::from(refusal)),
     ]
