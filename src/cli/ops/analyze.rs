@@ -89,7 +89,8 @@ impl Told {
         let name = name_of(event).to_owned();
         let kind = event.event_type.trim_start_matches("provost.").trim_end_matches(".v1");
         match kind {
-            "supervision.supervisor_started" if name == "root" => self.daemon = Some(event.time),
+            // The daemon's own parts are up before the first agent starts; the root is up last.
+            "supervision.supervisor_started" if name == "system" => self.daemon = Some(event.time),
             "agent.state_changed" => self.story(name).changed(event),
             "supervision.failure" => self.story(name).failed(event),
             "supervision.recovery" => {
@@ -324,7 +325,7 @@ mod tests {
 
     fn starts() -> Vec<Fed> {
         vec![
-            event("provost.supervision.supervisor_started.v1", "root", 0, json!({})),
+            event("provost.supervision.supervisor_started.v1", "system", 0, json!({})),
             state("db", 10, "starting"),
             state("cache", 10, "starting"),
             state("cache", 15, "running"),

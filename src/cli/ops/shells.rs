@@ -111,7 +111,7 @@ _provost_with_agents() {{
         esac
     done
 }}
-complete -F _provost_with_agents -o nosort -o bashdefault -o default provost
+complete -F _provost_with_agents -o bashdefault -o default provost
 "#
     )
 }
@@ -132,7 +132,9 @@ fn zsh(script: &str) -> String {
     out.push_str("\n\n");
     out.push_str(&names);
     for line in lines {
-        let line = if line.contains("agent") && line.contains(":_default'") {
+        let line = if (line.contains("::agents --") || line.contains("':agent --"))
+            && line.contains(":_default'")
+        {
             line.replace(":_default'", ":_provost_agents'")
         } else {
             line.to_owned()

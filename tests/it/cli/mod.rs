@@ -1,6 +1,7 @@
 //! The command line as a program: exit codes, what goes to which stream, what needs no daemon.
 
 mod every_command;
+mod operating;
 mod over_nats;
 
 use std::ffi::OsStr;
