@@ -182,7 +182,10 @@ fn act(
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
         Verb::Ops(verb) => match ops::alone(console, common, &verb, environment) {
             Some(done) => done,
-            None => with_daemon(console, common, Verb::Ops(verb), environment),
+            None => {
+                let done = with_daemon(console, common, Verb::Ops(verb.clone()), environment);
+                ops::settled(console, &verb, done)
+            }
         },
         Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),

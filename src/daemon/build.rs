@@ -55,26 +55,7 @@ use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
-/// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 17] = [
-    "root",
-    "system",
-    "agents",
-    "downstreams",
-    "keeper",
-    "nats_server",
-    "nats",
-    "outbox",
-    "presence",
-    "remotes",
-    "newcomers",
-    "coordinator",
-    "calls",
-    "commands",
-    "resources",
-    "dead_letters",
-    "http",
-];
+pub use crate::daemon::nodes::OWN_NAMES;
 
 /// Time a part of the daemon has to stop.
 const PART_STOP: Duration = Duration::from_secs(15);

@@ -19,6 +19,27 @@ use crate::protocol::spec::{
 use crate::runtimes::keeper::KeeperOptions;
 use crate::transport::outbox::OutboxSettings;
 
+/// Names of the daemon's own children; no agent may have one.
+pub const OWN_NAMES: [&str; 17] = [
+    "root",
+    "system",
+    "agents",
+    "downstreams",
+    "keeper",
+    "nats_server",
+    "nats",
+    "outbox",
+    "presence",
+    "remotes",
+    "newcomers",
+    "coordinator",
+    "calls",
+    "commands",
+    "resources",
+    "dead_letters",
+    "http",
+];
+
 pub(super) fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
     let program = std::env::current_exe().map_err(|source| DaemonError::System {
         what: "cannot find the program's own path",

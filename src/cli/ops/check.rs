@@ -5,8 +5,10 @@
 use serde::Serialize;
 use serde_json::json;
 
+use crate::cli::console::Console;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::human::one_line;
 use crate::cli::ops::arguments::{CheckArguments, CheckFormat, Subject};
 use crate::cli::output::Format;
 use crate::cli::session::{Session, WAIT};
@@ -58,7 +60,7 @@ struct Measured {
 ///
 /// # Errors
 ///
-/// No answer came; for Nagios that is an answer, too: UNKNOWN.
+/// No answer came; see [`unknown`].
 pub(crate) async fn check(
     session: &mut Session<'_>,
     arguments: &CheckArguments,
@@ -66,12 +68,6 @@ pub(crate) async fn check(
     let measured = match measure(session, arguments.what).await {
         Ok(Ok(measured)) => measured,
         Ok(Err(exit)) => return Ok(exit),
-        Err(failure) if arguments.format == CheckFormat::Nagios => {
-            let told = failure.report.as_ref().map(|report| report.message.clone());
-            let line = format!("PROVOST UNKNOWN - {}", told.unwrap_or_default());
-            session.console.line(&line)?;
-            return Ok(Verdict::Unknown.exit());
-        }
         Err(failure) => return Err(failure),
     };
     let worst = measured.iter().map(|one| one.status).max().unwrap_or(Verdict::Unknown);
@@ -95,6 +91,25 @@ pub(crate) async fn check(
         CheckFormat::Json if worst == Verdict::Ok => Exit::Done,
         CheckFormat::Json => Exit::Bad,
     })
+}
+
+/// For Nagios it is an answer that there is none: UNKNOWN.
+///
+/// # Errors
+///
+/// Others are told the failure itself; so is everybody who has ended it himself.
+pub(super) fn unknown(
+    console: &mut Console,
+    arguments: &CheckArguments,
+    failure: Failure,
+) -> Result<Exit, Failure> {
+    match &failure.report {
+        Some(report) if arguments.format == CheckFormat::Nagios => {
+            console.line(&format!("PROVOST UNKNOWN - {}", one_line(&report.message)))?;
+            Ok(Verdict::Unknown.exit())
+        }
+        Some(_) | None => Err(failure),
+    }
 }
 
 async fn measure(
@@ -316,7 +331,9 @@ mod tests {
         let gone = Failure::new(crate::cli::failure::Fault::DaemonUnreachable, "no daemon", "up");
         let script = Script::of([]).then_fail(gone);
         let (mut session, screen) = session(&script, Format::Table);
-        let done = block_on(check(&mut session, &arguments(None, CheckFormat::Nagios))).unwrap();
+        let wanted = arguments(None, CheckFormat::Nagios);
+        let failure = block_on(check(&mut session, &wanted)).unwrap_err();
+        let done = unknown(&mut session.console, &wanted, failure).unwrap();
         assert_eq!(done.code(), 3);
         assert_eq!(screen.out(), "PROVOST UNKNOWN - no daemon\n");
     }

@@ -67,6 +67,22 @@ pub(crate) async fn ask(session: &mut Session<'_>, verb: &OpsVerb) -> Result<Exi
     }
 }
 
+/// What has no daemon to ask may be an answer all the same.
+///
+/// # Errors
+///
+/// Any other failure stays one.
+pub(crate) fn settled(
+    console: &mut Console,
+    verb: &OpsVerb,
+    done: Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    match (verb, done) {
+        (OpsVerb::Check(arguments), Err(failure)) => check::unknown(console, arguments, failure),
+        (_, done) => done,
+    }
+}
+
 /// The configuration files that a verb names.
 pub(crate) fn files_of(verb: &OpsVerb) -> &[PathBuf] {
     match verb {
