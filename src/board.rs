@@ -4,7 +4,8 @@
 //! Countdowns are kept as instants and turned into milliseconds when somebody reads.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -13,11 +14,15 @@ use jiff::Timestamp;
 use crate::protocol::decision::{NextAction, NextKind};
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation, NodeName};
 use crate::protocol::route::Standing;
+use crate::protocol::shown::{AgentIdentity, ChildShown};
 use crate::protocol::spec::{ChildKind, Limit, RuntimeKind, Strategy};
 use crate::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, Containment, HealthView, LimitHold,
     TreeNode,
 };
+
+/// Countdowns that differ by less were told already: they are drawn up anew, rounded, at every look.
+const SAME_COUNTDOWN: Duration = Duration::from_millis(5);
 
 /// What makes a child an agent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +82,18 @@ pub struct Entry {
     pub supervisor: Option<(Strategy, Option<Limit>)>,
     /// Children in start order, if it is a supervisor.
     pub children: BTreeMap<u64, ChildName>,
+    /// Its place among its siblings, while it is one of them.
+    pub place: Option<u64>,
+    /// What of this was told last.
+    pub told: Option<Told>,
+}
+
+/// How a child was told last: enough to know that nothing has changed since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Told {
+    fingerprint: u64,
+    retry_at: Option<Instant>,
+    next_at: Option<Instant>,
 }
 
 /// Statuses of all children of one daemon or embedded tree.
@@ -153,6 +170,29 @@ impl Board {
         self.entries.iter().filter(|entry| takes(entry)).count()
     }
 
+    /// One child as it is told, and the mark for [`Self::was_told`]; `None` when that was told already,
+    /// or when it is not here.
+    #[must_use]
+    pub fn untold(&self, name: &ChildName, now: Instant) -> Option<(ChildShown, Told)> {
+        let entry = self.entries.get(name)?;
+        let mark = entry.mark();
+        let known = entry.told.is_some_and(|told| told.is_like(mark));
+        (!known).then(|| (entry.shown(now), mark))
+    }
+
+    /// Remembers that a child was told like this.
+    pub fn was_told(&self, name: &ChildName, told: Told) {
+        self.update(name, |entry| entry.told = Some(told));
+    }
+
+    /// All children as they are told, by name.
+    #[must_use]
+    pub fn all_shown(&self, now: Instant) -> Vec<ChildShown> {
+        let mut all: Vec<ChildShown> = self.entries.iter().map(|entry| entry.shown(now)).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
     /// The tree below a child, itself included.
     #[must_use]
     pub fn tree(&self, root: &ChildName, now: Instant) -> Option<TreeNode> {
@@ -182,6 +222,48 @@ impl Entry {
         self.containment = None;
         self.limits.clear();
         self.health = HealthView::default();
+    }
+
+    /// The child as it is told.
+    #[must_use]
+    pub fn shown(&self, now: Instant) -> ChildShown {
+        let identity = |agent: &AgentFace| AgentIdentity {
+            agent_id: agent.agent_id.clone(),
+            agent_type: agent.agent_type.clone(),
+            labels: agent.labels.clone(),
+        };
+        ChildShown {
+            name: self.name.clone(),
+            kind: self.kind,
+            parent: self.parent.clone(),
+            place: self.place,
+            agent: self.agent.as_ref().map(identity),
+            state: self.state,
+            generation: self.generation,
+            pid: self.pid,
+            restarts: self.restarts,
+            since: self.since,
+            reason: self.reason.clone(),
+            circuit: self.circuit_status(now),
+            next: self.next_action(now),
+            strategy: self.supervisor.map(|(strategy, _)| strategy),
+            limit: self.supervisor.and_then(|(_, limit)| limit),
+            containment: self.containment,
+            limits: self.limits.clone(),
+        }
+    }
+
+    fn mark(&self) -> Told {
+        let mut hasher = DefaultHasher::new();
+        (self.kind, &self.parent, self.place, self.state, self.generation.0).hash(&mut hasher);
+        (self.pid, self.restarts, self.since, &self.reason, self.circuit).hash(&mut hasher);
+        (self.next.map(|(kind, _)| kind), self.supervisor).hash(&mut hasher);
+        (self.containment, &self.limits).hash(&mut hasher);
+        if let Some(agent) = &self.agent {
+            (agent.agent_id.as_str(), agent.agent_type.as_str(), &agent.labels).hash(&mut hasher);
+        }
+        let next_at = self.next.map(|(_, at)| at);
+        Told { fingerprint: hasher.finish(), retry_at: self.retry_at, next_at }
     }
 
     /// The agent's status on the wire; `None` when the child is no agent.
@@ -234,6 +316,20 @@ impl Entry {
 
     fn next_action(&self, now: Instant) -> Option<NextAction> {
         self.next.map(|(action, at)| NextAction { action, in_ms: millis_until(at, now) })
+    }
+}
+
+impl Told {
+    fn is_like(self, other: Self) -> bool {
+        let same = |one: Option<Instant>, other: Option<Instant>| match (one, other) {
+            (Some(one), Some(other)) => {
+                one.max(other).saturating_duration_since(one.min(other)) < SAME_COUNTDOWN
+            }
+            (one, other) => one == other,
+        };
+        self.fingerprint == other.fingerprint
+            && same(self.retry_at, other.retry_at)
+            && same(self.next_at, other.next_at)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::protocol::fact::{
     HealthReported, Recovered, RecoveryHow, Severity, StateChange, SupervisorReported,
 };
 use crate::protocol::id::{ChildName, EventId, Generation, SubjectId};
+use crate::protocol::shown::{ChildRemoved, ChildShown};
 use crate::protocol::spec::AgentSpec;
 use crate::protocol::status::{AgentState, CircuitState};
 
@@ -161,9 +162,13 @@ impl Announcer {
         self.trails.remove(child);
     }
 
-    pub(crate) fn spawned(&mut self, about: About<'_>, agent: &AgentSpec, why: &str) {
-        why.clone_into(&mut self.entry(about.name).because);
-        let change = self.changed(about, None, AgentState::Created, None);
+    pub(crate) fn spawned(
+        &mut self,
+        about: About<'_>,
+        agent: &AgentSpec,
+        shown: Option<ChildShown>,
+    ) {
+        let change = self.changed(about, None, AgentState::Created, shown);
         let fact = AgentSpawned { change, config: masked(agent) };
         let (trail, teller) = self.trail(about);
         let fact = Fact::AgentSpawned(Box::new(fact));
@@ -288,27 +293,43 @@ impl Announcer {
         about: About<'_>,
         old: AgentState,
         new: AgentState,
-        pid: Option<u32>,
-    ) {
-        if about.agent.is_none() {
-            return;
-        }
+        shown: Option<ChildShown>,
+    ) -> Option<EventId> {
+        about.agent?;
         let told_by = std::mem::take(&mut self.entry(about.name).told_by);
         if told_by == FirstTeller::EarlierDaemon && new == AgentState::Starting {
-            return;
+            return None;
         }
-        let change = Box::new(self.changed(about, Some(old), new, pid));
+        let change = Box::new(self.changed(about, Some(old), new, shown));
         let fact = if new == AgentState::Terminated {
             Fact::AgentTerminated(change)
         } else {
             Fact::AgentStateChanged(change)
         };
         let (trail, teller) = self.trail(about);
-        teller.emit(trail, fact, Severity::Info);
+        let id = teller.emit(trail, fact, Severity::Info);
         if new == AgentState::Terminated {
             // It ended for good; when it is started again, that is no part of this outage.
             (trail.outage, trail.by_hand) = (None, false);
         }
+        Some(id)
+    }
+
+    /// Tells how a child is shown where no change of its state tells it.
+    pub(crate) fn shown(&mut self, about: About<'_>, shown: ChildShown) {
+        self.emit(about, Fact::ChildChanged(Box::new(shown)), Severity::Info);
+    }
+
+    /// Tells that a child is not shown any more.
+    pub(crate) fn removed(&mut self, about: About<'_>) {
+        let (name, parent) = (about.name.clone(), Some(self.supervisor.clone()));
+        self.emit(about, Fact::ChildRemoved(ChildRemoved { name, parent }), Severity::Info);
+    }
+
+    /// Whether an earlier daemon has told of the child's coming, and nothing changed since.
+    pub(crate) fn is_told_by_earlier(&self, child: &ChildName) -> bool {
+        let by_earlier = |trail: &Trail| trail.told_by == FirstTeller::EarlierDaemon;
+        self.trails.get(child).is_some_and(by_earlier)
     }
 
     /// The child was stopped on request: what is told of it next is no part of its last outage.
@@ -334,16 +355,25 @@ impl Announcer {
 
     /// Tells something about the supervisor itself.
     pub(crate) fn supervisor(
-        &mut self,
+        &self,
         wrap: fn(Box<SupervisorReported>) -> Fact,
         children: Vec<ChildName>,
         record: Option<DecisionRecord>,
         severity: Severity,
     ) {
+        let report = SupervisorReported { name: self.supervisor.clone(), children, record };
+        self.own(wrap(Box::new(report)), severity);
+    }
+
+    /// Tells how the supervisor itself is shown.
+    pub(crate) fn own_shown(&self, shown: ChildShown) {
+        self.own(Fact::ChildChanged(Box::new(shown)), Severity::Info);
+    }
+
+    fn own(&self, fact: Fact, severity: Severity) {
         let name = self.supervisor.clone();
-        let report = SupervisorReported { name: name.clone(), children, record };
         self.ports.sink.emit(EventDraft {
-            fact: wrap(Box::new(report)),
+            fact,
             about: SubjectId::from(&name),
             source: EventSource { kind: "supervisor", name },
             severity,
@@ -358,8 +388,9 @@ impl Announcer {
         about: About<'_>,
         old: Option<AgentState>,
         new: AgentState,
-        pid: Option<u32>,
+        shown: Option<ChildShown>,
     ) -> AgentChanged {
+        let pid = shown.as_ref().and_then(|shown| shown.pid);
         let trail = self.trails.get(about.name);
         let unknown = || about.name.as_str().parse().ok();
         let agent_type = about.agent.map(|agent| agent.agent_type.clone()).or_else(unknown);
@@ -372,6 +403,7 @@ impl Announcer {
             pid,
             generation: about.generation,
             exit: trail.and_then(|trail| trail.exit).filter(|_| pid.is_none()),
+            shown: shown.map(Box::new),
         }
     }
 

@@ -8,15 +8,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::downstream_arguments::DownstreamArguments;
 use crate::cli::exit::Exit;
+use crate::cli::look_arguments::{
+    CircuitListArguments, ErrorArguments, EventsArguments, ExplainArguments, ListArguments,
+    ShowOneArguments, StatusArguments, TreeArguments,
+};
 use crate::cli::ops::arguments::OpsVerb;
 use crate::cli::output::Format;
 use crate::cli::tasks::arguments::TaskArguments;
-use crate::cli::values::{
-    Moment, agent_name, grace, log_lines, moment, pair, prefix, span, timeout,
-};
+use crate::cli::values::{Moment, agent_name, grace, log_lines, moment, pair, prefix, timeout};
 use crate::cli::work_arguments::{DlqArguments, RouteArguments};
 use crate::protocol::command::CircuitSet;
-use crate::protocol::fact::Severity;
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
 use crate::protocol::spec::RestartType;
 use crate::protocol::subject::SubjectPrefix;
@@ -113,7 +114,7 @@ pub(crate) enum Verb {
     #[command(visible_alias = "ps")]
     List(ListArguments),
     /// Show the supervision tree.
-    Tree(Files),
+    Tree(TreeArguments),
     /// Show agents, or the daemon; the exit code says how an agent is.
     Status(StatusArguments),
     /// Stop agents; they stay listed.
@@ -141,6 +142,12 @@ pub(crate) enum Verb {
     Route(RouteArguments),
     /// List, send again or drop dead letters.
     Dlq(DlqArguments),
+    /// Show everything that is known of one child.
+    Show(ShowOneArguments),
+    /// Tell why a child, a task, a setting or an error is as it is, and what to do.
+    Explain(ExplainArguments),
+    /// Tell what an error code means.
+    Error(ErrorArguments),
     /// Show the events that were stored, and follow new ones.
     Events(EventsArguments),
     /// Show what an agent wrote.
@@ -261,28 +268,6 @@ pub(crate) struct SpawnArguments {
     pub(crate) args: Vec<String>,
 }
 
-/// `provost list`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ListArguments {
-    /// Where the daemon is.
-    #[command(flatten)]
-    pub(crate) at: Files,
-    /// Go on: print every agent that changes, until Ctrl-C.
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-}
-
-/// `provost status`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct StatusArguments {
-    /// Where the daemon is.
-    #[command(flatten)]
-    pub(crate) at: Files,
-    /// Names or ids of agents; the daemon itself when absent.
-    #[arg(value_name = "AGENT")]
-    pub(crate) agents: Vec<String>,
-}
-
 /// What is done to agents.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ActArguments {
@@ -321,6 +306,8 @@ pub(crate) struct CircuitArguments {
 /// What else is done with circuits.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CircuitVerb {
+    /// List all circuits.
+    List(CircuitListArguments),
     /// Show what recorded calls would have led to under the rules of a configuration.
     Replay(ReplayArguments),
 }
@@ -381,26 +368,6 @@ pub(crate) enum SystemVerb {
     Reload(Files),
     /// Stop the daemon and everything under it.
     Shutdown(Files),
-}
-
-/// `provost events`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct EventsArguments {
-    /// Where the daemon is.
-    #[command(flatten)]
-    pub(crate) at: Files,
-    /// Go on with new events, until Ctrl-C.
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-    /// Only what is about this child, by name or id.
-    #[arg(long = "for", value_name = "CHILD")]
-    pub(crate) child: Option<String>,
-    /// Only what happened in this time before now, such as 1h.
-    #[arg(long, value_name = "TIME", value_parser = span)]
-    pub(crate) since: Option<Duration>,
-    /// Only what is at least that bad.
-    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
-    pub(crate) severity: Option<Severity>,
 }
 
 /// `provost logs`.
@@ -467,11 +434,6 @@ fn restart_type(text: &str) -> Result<RestartType, String> {
             Err("use permanent (always), transient (after a crash) or temporary (never)".to_owned())
         }
     }
-}
-
-fn severity(text: &str) -> Result<Severity, String> {
-    let known = Severity::ALL.into_iter().find(|known| known.as_str() == text);
-    known.ok_or_else(|| "use info, low, medium, high or critical".to_owned())
 }
 
 /// The exit codes, as they stand under the help.

@@ -27,6 +27,11 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
     /// `None` when nothing is stored there.
     fn stored(&self, wanted: Stored) -> BoxFuture<'_, Result<Option<Box<dyn Feed>>, Failure>>;
 
+    /// Time of the oldest stored event; `None` when nothing is stored, or nobody can tell.
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Timestamp>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Events from now on, health left out. What is published after the answer is seen.
     fn live(&self) -> BoxFuture<'_, Result<Box<dyn Feed>, Failure>>;
 }

@@ -70,7 +70,7 @@ fn colored(event: &Envelope) -> String {
 }
 
 /// The event's type without `provost.` and version.
-fn kind(event: &Envelope) -> &str {
+pub(crate) fn kind(event: &Envelope) -> &str {
     let kind = event.event_type.strip_prefix("provost.").unwrap_or(&event.event_type);
     kind.rsplit_once(".v").map_or(kind, |(kind, _)| kind)
 }
@@ -108,7 +108,7 @@ fn state(word: &str) -> Option<AgentState> {
 }
 
 /// What happened, in words.
-fn what(event: &Envelope) -> String {
+pub(crate) fn what(event: &Envelope) -> String {
     let data = &event.data;
     match kind(event) {
         "agent.spawned" => format!("spawned{}", in_brackets("type ", text_of(data, "agent_type"))),
@@ -132,6 +132,9 @@ fn what(event: &Envelope) -> String {
             format!("{dropped} events had to be dropped")
         }
         "supervision.system" => system(data),
+        "supervision.child_changed" => shown(data),
+        "supervision.child_removed" => "not shown any more".to_owned(),
+        "supervision.snapshot" => format!("all children told again{}", children(data)),
         "supervision.health" => format!("health {}", text_of(data, "status").unwrap_or("unknown")),
         other => other.to_owned(),
     }
@@ -146,6 +149,23 @@ fn changed(data: &Value) -> String {
         Some(reason) => format!("{state}: {reason}"),
         None => state.to_owned(),
     }
+}
+
+/// How a child is shown.
+fn shown(data: &Value) -> String {
+    let state = text_of(data, "state").unwrap_or("changed");
+    match text_of(data, "reason").filter(|reason| !reason.is_empty()) {
+        Some(reason) => format!("shown as {state}: {reason}"),
+        None => format!("shown as {state}"),
+    }
+}
+
+/// Whether an event only tells again how children are shown: people are told by others.
+pub(crate) fn is_bookkeeping(event: &Envelope) -> bool {
+    matches!(
+        kind(event),
+        "supervision.child_changed" | "supervision.child_removed" | "supervision.snapshot"
+    )
 }
 
 fn failure(data: &Value) -> String {

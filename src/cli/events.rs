@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use jiff::SignedDuration;
-
-use crate::cli::arguments::EventsArguments;
 use crate::cli::client::{Fed, Feed, Follow, Seen, Stored};
-use crate::cli::event_text::{is_about, list_line};
+use crate::cli::event_text::{is_about, is_bookkeeping, kind, list_line};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fault};
+use crate::cli::look_arguments::EventsArguments;
 use crate::cli::output::Format;
 use crate::cli::session::Session;
 use crate::protocol::id::EventId;
@@ -95,15 +93,30 @@ fn show(session: &mut Session<'_>, seen: &Seen) -> Result<(), Failure> {
 struct Filter<'a> {
     arguments: &'a EventsArguments,
     since: Option<jiff::Timestamp>,
+    until: Option<jiff::Timestamp>,
+    /// Whether those that only tell again how children are shown are left out: people have no use
+    /// for them.
+    bookkeeping: Bookkeeping,
+}
+
+/// What becomes of events that only tell again how children are shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Bookkeeping {
+    Shown,
+    LeftOut,
 }
 
 impl<'a> Filter<'a> {
     fn new(session: &Session<'_>, arguments: &'a EventsArguments) -> Self {
-        let since = arguments.since.and_then(|span| {
-            let span = SignedDuration::try_from(span).ok()?;
-            session.now().checked_sub(span).ok()
-        });
-        Self { arguments, since }
+        let now = session.now();
+        let time = |moment: crate::cli::values::Moment| moment.before(now);
+        let for_people = session.format == Format::Table && arguments.kind.is_empty();
+        Self {
+            arguments,
+            since: arguments.since.map(time),
+            until: arguments.until.map(time),
+            bookkeeping: if for_people { Bookkeeping::LeftOut } else { Bookkeeping::Shown },
+        }
     }
 
     fn passes(&self, seen: &Seen) -> bool {
@@ -112,6 +125,17 @@ impl<'a> Filter<'a> {
         child.is_none_or(|child| is_about(event, child))
             && self.arguments.severity.is_none_or(|least| least <= event.severity)
             && self.since.is_none_or(|since| since <= event.time)
+            && self.until.is_none_or(|until| event.time <= until)
+            && self.is_of_kind(kind(event))
+            && (self.bookkeeping == Bookkeeping::Shown || !is_bookkeeping(event))
+    }
+
+    /// Types are given whole, or by their last word.
+    fn is_of_kind(&self, kind: &str) -> bool {
+        let kinds = &self.arguments.kind;
+        let last = kind.rsplit('.').next();
+        kinds.is_empty()
+            || kinds.iter().any(|wanted| wanted == kind || Some(wanted.as_str()) == last)
     }
 }
 
@@ -146,16 +170,11 @@ mod tests {
 
     use super::*;
     use crate::cli::testing::{Script, block_on, envelope_with, fed, session};
+    use crate::cli::values::Moment;
     use crate::protocol::fact::Severity;
 
     fn arguments() -> EventsArguments {
-        EventsArguments {
-            at: Default::default(),
-            watch: false,
-            child: None,
-            since: None,
-            severity: None,
-        }
+        EventsArguments::default()
     }
 
     /// An event with the number in its id and name.
@@ -196,12 +215,19 @@ mod tests {
 
     #[test]
     fn events_are_chosen_by_child_age_and_severity() {
-        let since = Some(Duration::from_secs(3_600));
+        let since = Some(Moment::Ago(Duration::from_secs(3_600)));
         assert_eq!(names(&EventsArguments { since, ..arguments() }), "w2 w3");
         let severity = Some(Severity::Critical);
         assert_eq!(names(&EventsArguments { severity, ..arguments() }), "w3");
         let child = Some("w1".to_owned());
         assert_eq!(names(&EventsArguments { child, ..arguments() }), "w1");
+        let until = Some(Moment::At("2026-11-21T11:30:00Z".parse().unwrap()));
+        assert_eq!(names(&EventsArguments { until, ..arguments() }), "w1 w2");
+        let of =
+            |kind: &str| names(&EventsArguments { kind: vec![kind.to_owned()], ..arguments() });
+        assert_eq!(of("gap"), "w1 w2 w3");
+        assert_eq!(of("supervision.gap"), "w1 w2 w3");
+        assert_eq!(of("failure"), "");
     }
 
     #[test]

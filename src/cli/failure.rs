@@ -35,12 +35,15 @@ pub(crate) enum Fault {
     CallFailed,
     /// There is no such downstream.
     NoSuchDownstream,
+    /// No event of that moment is kept.
+    NotKept,
+    /// Nothing with that name is known.
+    NoSuchThing,
 }
 
 impl Fault {
     /// All of them, in the order of their codes.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Usage,
         Self::DaemonUnreachable,
         Self::NatsUnreachable,
@@ -53,6 +56,8 @@ impl Fault {
         Self::NotStored,
         Self::CallFailed,
         Self::NoSuchDownstream,
+        Self::NotKept,
+        Self::NoSuchThing,
     ];
 
     /// The stable code.
@@ -71,6 +76,8 @@ impl Fault {
             Self::NotStored => "PV0209",
             Self::CallFailed => "PV0210",
             Self::NoSuchDownstream => "PV0211",
+            Self::NotKept => "PV0212",
+            Self::NoSuchThing => "PV0213",
         }
     }
 
@@ -83,7 +90,7 @@ impl Fault {
                 Exit::Unreachable
             }
             Self::TimedOut => Exit::TimedOut,
-            Self::NoSuchDownstream => Exit::NoSuchId,
+            Self::NoSuchDownstream | Self::NotKept | Self::NoSuchThing => Exit::NoSuchId,
             Self::BadAnswer
             | Self::DaemonFailed
             | Self::OutputFailed

@@ -17,6 +17,7 @@ mod arguments;
 mod colors;
 mod console;
 mod downstream_arguments;
+mod look_arguments;
 mod output;
 mod work_arguments;
 
@@ -33,6 +34,7 @@ mod ops;
 mod agent_view;
 mod agents;
 mod downstreams;
+mod errors;
 mod event_text;
 mod events;
 mod log_files;
@@ -40,6 +42,13 @@ mod logs;
 mod route;
 mod system;
 mod watch;
+
+mod at;
+mod cause;
+mod explain;
+mod insight;
+mod past;
+mod show;
 
 pub mod demo;
 
@@ -73,6 +82,7 @@ use crate::cli::arguments::{
 use crate::cli::console::Console;
 use crate::cli::demo::DemoOptions;
 use crate::cli::failure::{Failure, Fault};
+use crate::cli::look_arguments::{EventsArguments, StatusArguments, When};
 use crate::cli::nats_client::NatsClient;
 use crate::cli::output::Page;
 use crate::cli::session::Session;
@@ -83,6 +93,7 @@ use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
 use crate::protocol::reload::ReloadRequest;
 use crate::transport::connect::Connection;
 
+pub use crate::cli::errors::reference as error_reference;
 pub use crate::cli::exit::Exit;
 
 /// What to try first, for whoever types the bare name.
@@ -158,6 +169,9 @@ fn act(
         }
         Verb::Flags(files) => config_verbs::flags(console, common, &files.files, environment),
         Verb::Version => version(console, common),
+        Verb::Error(arguments) => errors::error(console, common.output, arguments.code.as_deref()),
+        Verb::Explain(arguments) => insight::explain(console, common, &arguments, environment),
+        Verb::Show(arguments) => insight::show(console, common, &arguments, environment),
         Verb::Circuit(CircuitArguments { verb: Some(CircuitVerb::Replay(arguments)), .. }) => {
             circuit_replay::replay(console, common, &arguments, environment)
         }
@@ -212,14 +226,7 @@ fn with_daemon(
     let runtime = runtime()?;
     let asking = async {
         let client = NatsClient::open(&settings).await?;
-        let mut session = Session {
-            client: &client,
-            console: Console::of_process(common.color),
-            format: common.output,
-            timeout: common.timeout,
-            clock: Timestamp::now,
-            zone: TimeZone::system(),
-        };
+        let mut session = session_over(&client, common);
         let done = ask(&mut session, verb).await;
         client.close().await;
         done
@@ -231,6 +238,17 @@ fn with_daemon(
             _ = tokio::signal::ctrl_c() => Err(Failure::quiet(Exit::Interrupted)),
         }
     })
+}
+
+fn session_over<'a>(client: &'a NatsClient, common: &Common) -> Session<'a> {
+    Session {
+        client,
+        console: Console::of_process(common.color),
+        format: common.output,
+        timeout: common.timeout,
+        clock: Timestamp::now,
+        zone: TimeZone::system(),
+    }
 }
 
 /// Does something with tasks: over NATS, whether or not a daemon answers.
@@ -339,12 +357,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// The configuration files that a verb names.
 fn files_of(verb: &Verb) -> &[PathBuf] {
     match verb {
-        Verb::Run(_) | Verb::Version | Verb::Config(_) | Verb::Demo(_) => &[],
+        Verb::Run(_) | Verb::Version | Verb::Config(_) | Verb::Demo(_) | Verb::Error(_) => &[],
         Verb::Up(arguments) => &arguments.config.files,
         Verb::Flags(files) => &files.files,
         Verb::Spawn(arguments) => &arguments.at.files,
         Verb::List(arguments) => &arguments.at.files,
-        Verb::Tree(files) => &files.files,
+        Verb::Tree(arguments) => &arguments.at.files,
+        Verb::Show(arguments) => &arguments.at.files,
+        Verb::Explain(arguments) => &arguments.at.files,
         Verb::Status(arguments) => &arguments.at.files,
         Verb::Stop(arguments)
         | Verb::Restart(arguments)
@@ -353,6 +373,9 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
         | Verb::Resume(arguments)
         | Verb::Reset(arguments)
         | Verb::Remove(arguments) => &arguments.at.files,
+        Verb::Circuit(CircuitArguments { verb: Some(CircuitVerb::List(arguments)), .. }) => {
+            &arguments.at.files
+        }
         Verb::Circuit(arguments) => &arguments.at.files,
         Verb::Downstream(arguments) => &arguments.verb.at().files,
         Verb::System(arguments) => match &arguments.verb {
@@ -378,8 +401,17 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Spawn(arguments) => agents::spawn(session, arguments).await,
         Verb::List(arguments) if arguments.watch => watch::watch(session).await,
-        Verb::List(_) => agents::list(session).await,
-        Verb::Tree(_) => system::tree(session).await,
+        Verb::List(arguments) => match arguments.when.at {
+            Some(moment) => at::list(session, moment).await,
+            None => agents::list(session).await,
+        },
+        Verb::Tree(arguments) => match arguments.when.at {
+            Some(moment) => at::tree(session, moment).await,
+            None => system::tree(session).await,
+        },
+        Verb::Status(StatusArguments { when: When { at: Some(moment) }, agents, .. }) => {
+            at::status(session, &agents, moment).await
+        }
         Verb::Status(arguments) if arguments.agents.is_empty() => system::status(session).await,
         Verb::Status(arguments) => {
             let asked = ActArguments {
@@ -400,12 +432,16 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Circuit(CircuitArguments { child: Some(child), set: Some(set), .. }) => {
             agents::circuit(session, CircuitRequest { child, set: set.into() }).await
         }
+        Verb::Circuit(CircuitArguments { verb: Some(CircuitVerb::List(arguments)), .. }) => {
+            at::circuits(session, arguments.when.at).await
+        }
         Verb::Downstream(arguments) => downstreams::downstream(session, arguments.verb).await,
         Verb::Ops(verb) => ops::ask(session, &verb).await,
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
         Verb::Route(arguments) => match arguments.verb {
             RouteVerb::Test(arguments) => route::test(session, arguments).await,
         },
+        Verb::Events(EventsArguments { cause: Some(id), .. }) => cause::cause(session, id).await,
         Verb::Events(arguments) => events::events(session, &arguments).await,
         Verb::Logs(arguments) => logs::logs(session, &arguments).await,
         Verb::Run(_)
@@ -414,6 +450,9 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Flags(_)
         | Verb::Version
         | Verb::Circuit(_)
+        | Verb::Error(_)
+        | Verb::Explain(_)
+        | Verb::Show(_)
         | Verb::Task(_)
         | Verb::Dlq(_)
         | Verb::Demo(_) => {

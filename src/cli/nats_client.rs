@@ -145,6 +145,18 @@ impl Client for NatsClient {
         })
     }
 
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Timestamp>, Failure>> {
+        Box::pin(async move {
+            let Some(stream) = self.stream().await? else { return Ok(None) };
+            let state = &stream.cached_info().state;
+            if state.messages == 0 {
+                return Ok(None);
+            }
+            // The client library's own type for times is not ours.
+            Ok(Timestamp::from_nanosecond(state.first_timestamp.unix_timestamp_nanos()).ok())
+        })
+    }
+
     fn live(&self) -> BoxFuture<'_, Result<Box<dyn Feed>, Failure>> {
         Box::pin(async move {
             let mut subscriptions = Vec::new();

@@ -175,14 +175,26 @@ pub(crate) async fn control(
 /// No answer came, or the daemon refused.
 pub(crate) async fn tree(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let answer = session.ask_system(&ControlCommand::Tree(EmptyRequest {}), WAIT).await?;
-    let Some(root) = &answer.tree else { return without(session, &answer, "tree") };
-    let mut text = vec![node_line(root)];
-    let mut items = Vec::new();
-    add_item(root, &mut items)?;
-    add_children(root, "", &mut text);
-    let page = Page { document: value_of(&answer)?, items, text };
-    page.print(&mut session.console, session.format)?;
+    if answer.tree.is_none() {
+        return without(session, &answer, "tree");
+    }
+    tree_page(&answer)?.print(&mut session.console, session.format)?;
     Ok(Exit::Done)
+}
+
+/// The tree of an answer.
+///
+/// # Errors
+///
+/// It cannot be shown as JSON.
+pub(crate) fn tree_page(answer: &Answer) -> Result<Page, Failure> {
+    let mut page = Page { document: value_of(answer)?, ..Page::default() };
+    if let Some(root) = &answer.tree {
+        page.text.push(node_line(root));
+        add_item(root, &mut page.items)?;
+        add_children(root, "", &mut page.text);
+    }
+    Ok(page)
 }
 
 /// Each node becomes an item of its own, without its children.

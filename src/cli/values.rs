@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::cli::human::parse_span;
 use crate::protocol::command::{GRACE_MS_MAX, LOG_LINES_MAX};
+use crate::protocol::fact::Severity;
 use crate::protocol::id::IdError;
 use crate::protocol::subject::SubjectPrefix;
 
@@ -70,9 +71,15 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(time) = text.parse() {
         return Ok(Moment::At(time));
     }
-    parse_span(text)
+    parse_span(text.strip_suffix(" ago").unwrap_or(text))
         .map(Moment::Ago)
         .map_err(|error| format!("{error}; or give a date and time such as 2026-01-31T12:00:00Z"))
+}
+
+/// Reads a severity.
+pub(crate) fn severity(text: &str) -> Result<Severity, String> {
+    let known = Severity::ALL.into_iter().find(|known| known.as_str() == text);
+    known.ok_or_else(|| "use info, low, medium, high or critical".to_owned())
 }
 
 /// Reads a number of log lines.
@@ -108,6 +115,7 @@ mod tests {
         assert_eq!(moment("2026-01-31T12:00:00Z"), Ok(Moment::At(then)));
         let hour_before = "2026-01-31T11:00:00Z".parse().unwrap();
         assert_eq!(moment("1h").unwrap().before(then), hour_before);
+        assert_eq!(moment("10m ago"), moment("10m"));
         assert!(moment("yesterday").unwrap_err().contains("2026-01-31T12:00:00Z"));
     }
 

@@ -71,6 +71,8 @@ pub struct Plan {
     pub keeper: KeeperSlot,
     /// The keeper before it has its place in the tree.
     pub launched: Launched,
+    /// The connection to NATS, as its users find it.
+    pub slot: ConnectionSlot,
     /// Children of this daemon that may claim runs of an earlier one.
     pub wanted: Arc<BTreeSet<ChildName>>,
     /// Carries out commands; signals need it, too.
@@ -151,6 +153,7 @@ impl Plan {
         };
         let desk = downstreams::desk(&config, &ports, &slot)?;
         let handle = TreeHandle::new(own("root")?, ports);
+        let plan_slot = slot.clone();
         let builder = Builder {
             options,
             config,
@@ -169,7 +172,7 @@ impl Plan {
         let remote = (remotes, ends);
         let tree = builder.tree((&handle, &commands), connect, outbox, remote);
         let tree = Box::pin(tree).await?;
-        Ok(Self { tree, handle, keeper, launched, wanted, handler: commands })
+        Ok(Self { tree, handle, keeper, launched, slot: plan_slot, wanted, handler: commands })
     }
 }
 

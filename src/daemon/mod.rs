@@ -10,6 +10,7 @@ mod adoption;
 pub mod agents;
 pub mod beats;
 pub mod build;
+mod connection_watch;
 pub mod coordinator;
 pub mod downstreams;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod remotes;
 pub mod services;
 pub mod settings;
 pub mod sinks;
+mod snapshots;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -39,9 +41,11 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::tree::Tree;
 use crate::config::{Environment, Loaded};
 use crate::daemon::build::Plan;
+use crate::daemon::connection_watch::ConnectionWatch;
 use crate::daemon::error::DaemonError;
 use crate::daemon::handler::TreeHandler;
 use crate::daemon::lock::StateLock;
+use crate::daemon::snapshots::Snapshots;
 use crate::protocol::event::Envelope;
 use crate::protocol::exit::ChildExit;
 use crate::runtimes::keeper::Owner;
@@ -189,7 +193,12 @@ async fn live(
     ready: Option<oneshot::Sender<()>>,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let Plan { tree, handle, .. } = plan;
+    let Plan { tree, handle, slot, .. } = plan;
+    let ports = handle.ports();
+    let (board, sink) = (Arc::clone(&ports.board), Arc::clone(&ports.sink));
+    let mut snapshots = Snapshots::new(board, sink, tree.supervisor.name.clone());
+    let nats = nodes::own("nats")?;
+    let mut connection = ConnectionWatch::new(&slot, Arc::clone(&ports.sink), nats);
     let starting = Tree::start_under(tree, handle);
     tokio::pin!(starting);
     let mut tree = tokio::select! {
@@ -203,10 +212,17 @@ async fn live(
         tracing::debug!("nobody waits for the daemon to be ready");
     }
     tracing::info!("daemon is up");
-    tokio::select! {
-        () = stop.cancelled() => {}
-        // Cancel safe: the end is kept in the channel.
-        exit = tree.ended() => return Err(DaemonError::Ended(exit)),
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            // Cancel safe: the end is kept in the channel.
+            exit = tree.ended() => return Err(DaemonError::Ended(exit)),
+            // Cancel safe: a change that is not taken now is there the next time.
+            () = connection.changed() => connection.look(),
+            // Cancel safe: only time passes. What is drawn up here, on the thread of supervision,
+            // does not change meanwhile.
+            () = snapshots.due() => snapshots.tell().await,
+        }
     }
     tracing::info!("daemon stops");
     if tree.shutdown(SHUTDOWN_LIMIT).await {

@@ -20,7 +20,9 @@ pub mod retry;
 
 pub mod beats;
 pub mod exit_rules;
+pub mod explain;
 pub mod health;
+pub mod history;
 pub mod lifecycle;
 pub mod overall;
 pub mod severity;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::decision::{DecisionRecord, Inputs};
 use crate::protocol::exit::ExitCodes;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName, Generation};
+use crate::protocol::shown::{ChildRemoved, ChildShown, Snapshot};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus};
 use crate::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
 
@@ -295,6 +296,9 @@ pub struct AgentChanged {
     /// Exit of the run that ended, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitCodes>,
+    /// How it is shown from now on, if that was not told before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Box<ChildShown>>,
 }
 
 /// `agent.error`.
@@ -332,6 +336,12 @@ pub enum Fact {
     Gap(Gap),
     /// Something about the daemon.
     System(SystemReported),
+    /// A child is shown otherwise.
+    ChildChanged(Box<ChildShown>),
+    /// A child is not shown any more.
+    ChildRemoved(ChildRemoved),
+    /// All children, once more.
+    Snapshot(Box<Snapshot>),
     /// An agent was made.
     AgentSpawned(Box<AgentSpawned>),
     /// An agent changed its state.
@@ -369,6 +379,9 @@ impl Fact {
             Self::SupervisorStopped(_) => "provost.supervision.supervisor_stopped.v1",
             Self::Gap(_) => "provost.supervision.gap.v1",
             Self::System(_) => "provost.supervision.system.v1",
+            Self::ChildChanged(_) => "provost.supervision.child_changed.v1",
+            Self::ChildRemoved(_) => "provost.supervision.child_removed.v1",
+            Self::Snapshot(_) => "provost.supervision.snapshot.v1",
             Self::AgentSpawned(_) => "provost.agent.spawned.v1",
             Self::AgentStateChanged(_) => "provost.agent.state_changed.v1",
             Self::AgentTerminated(_) => "provost.agent.terminated.v1",
@@ -404,7 +417,10 @@ impl Fact {
             | Self::Decision(_)
             | Self::Escalation(_)
             | Self::SupervisorStarted(_)
-            | Self::SupervisorStopped(_) => Category::Supervision,
+            | Self::SupervisorStopped(_)
+            | Self::ChildChanged(_)
+            | Self::ChildRemoved(_)
+            | Self::Snapshot(_) => Category::Supervision,
         }
     }
 
@@ -431,6 +447,9 @@ impl Fact {
             "provost.supervision.supervisor_stopped.v1" => Self::SupervisorStopped(of(data)?),
             "provost.supervision.gap.v1" => Self::Gap(*of(data)?),
             "provost.supervision.system.v1" => Self::System(*of(data)?),
+            "provost.supervision.child_changed.v1" => Self::ChildChanged(of(data)?),
+            "provost.supervision.child_removed.v1" => Self::ChildRemoved(*of(data)?),
+            "provost.supervision.snapshot.v1" => Self::Snapshot(of(data)?),
             "provost.agent.spawned.v1" => Self::AgentSpawned(of(data)?),
             "provost.agent.state_changed.v1" => Self::AgentStateChanged(of(data)?),
             "provost.agent.terminated.v1" => Self::AgentTerminated(of(data)?),

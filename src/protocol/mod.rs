@@ -24,6 +24,7 @@ pub mod downstream;
 pub mod reload;
 pub mod resource;
 pub mod route;
+pub mod shown;
 pub mod status;
 pub mod task;
 pub mod task_fact;

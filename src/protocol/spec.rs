@@ -16,7 +16,7 @@ use crate::protocol::care::CareSpec;
 use crate::protocol::id::{AgentId, AgentTypeName, ChildName};
 
 /// Which children are restarted together with a failed one.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Only the failed child.
@@ -58,7 +58,7 @@ pub enum Shutdown {
 }
 
 /// Whether a child is a worker or a supervisor; for counting only, as in OTP.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChildKind {
     /// A worker.
@@ -93,7 +93,7 @@ pub enum Significance {
 }
 
 /// More than `intensity` restarts within `period` are too many.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub struct Limit {
     /// Restarts allowed within the period; 0 allows none.
     pub intensity: u32,

@@ -113,7 +113,7 @@ impl fmt::Display for AgentState {
 }
 
 /// State of a circuit, for children and downstreams alike.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitState {
     /// Restarts or calls pass.
@@ -179,7 +179,7 @@ pub enum Readiness {
 
 /// What holds the processes of a run together, strongest first. It says what the end of the run
 /// reaches for certain.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Containment {
     /// A cgroup of its own: nothing can leave it.
@@ -191,7 +191,7 @@ pub enum Containment {
 }
 
 /// Who holds a limit of a run.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitHold {
     /// The kernel: what goes beyond is refused, or ended at once.

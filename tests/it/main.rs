@@ -48,3 +48,4 @@ mod cli;
 mod daemon;
 mod downstreams;
 mod examples;
+mod stories;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::actors::shell::show::face;
+use crate::actors::shell::show::{Listing, face};
 use crate::actors::shell::{MadeFor, Shell};
 use crate::actors::tree::{Body, DynamicChildren, Node, lock};
 use crate::logic::restart::{Call, CallId, Input, Refusal, Reply};
@@ -55,7 +55,7 @@ impl Shell {
                 let new = self.view(&spec.name).is_none();
                 // Whoever asked first brings the body; the others wait for his answer.
                 if new && !waits {
-                    self.adopt(node.clone());
+                    self.adopt(node.clone(), Listing::Later);
                 }
                 let used = self.ports.runs.last(&spec.name);
                 if let Some(machine) = &mut self.machine {
@@ -99,7 +99,7 @@ impl Shell {
             Some(node)
         });
         if let Some(node) = found {
-            self.adopt(node);
+            self.adopt(node, Listing::Later);
         }
     }
 
@@ -176,7 +176,7 @@ impl Shell {
         self.show_end(added);
         // The next one who asked for it has a body of his own.
         if let Some(node) = self.adding(added).cloned() {
-            self.adopt(node);
+            self.adopt(node, Listing::Later);
         }
     }
 
@@ -190,9 +190,12 @@ impl Shell {
             let node = Node { spec: view.spec, body: kid.body.clone() };
             lock(&self.tree).children.push(node);
         }
+        let order = kid.order;
         self.ports.board.update(&self.spec.name, |entry| {
-            entry.children.insert(kid.order, added.clone());
+            entry.children.insert(order, added.clone());
         });
+        // Told when it is shown, at the end of this turn.
+        self.ports.board.update(added, |entry| entry.place = Some(order));
     }
 }
 

@@ -9,6 +9,7 @@ mod calls;
 mod notes;
 mod run;
 mod show;
+mod told;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::actors::announce::{About, Announcer};
 use crate::actors::shell::calls::Pending;
+use crate::actors::shell::show::Listing;
 use crate::actors::supervisor::{Owner, SupervisorArgs, SupervisorMsg};
 use crate::actors::tree::{
     Body, Directory, Drain, DynamicChildren, Forgotten, Node, TreeError, TreePorts, TreeSpec, lock,
@@ -212,7 +214,7 @@ impl Shell {
     /// Enters a child that the list of the tree has.
     fn adopt_listed(&mut self, node: Node) {
         let name = node.spec.name.clone();
-        self.adopt(node);
+        self.adopt(node, Listing::Listed);
         if let Some(kid) = self.kids.get_mut(&name) {
             kid.listed = true;
         }

@@ -110,6 +110,7 @@ impl Shell {
         let children = self.names();
         self.announcer.supervisor(Fact::SupervisorStarted, children, None, Severity::Info);
         self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Running);
+        self.tell_own();
         if let Some(owner) = &self.owner {
             let news = ChildNews::Started(None);
             let name = self.spec.name.clone();
@@ -156,6 +157,7 @@ impl Shell {
 
     pub(in crate::actors::shell) fn finish(&mut self, end: RunEnd) {
         self.ports.board.update(&self.spec.name, |entry| entry.state = AgentState::Stopped);
+        self.tell_own();
         if let Some(ready) = self.ready.take() {
             let failed = match &end {
                 RunEnd::StartFailed(error) => error.clone(),

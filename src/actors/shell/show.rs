@@ -1,7 +1,6 @@
 //! Shows children on the board and tells their changes of state.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -20,6 +19,13 @@ use crate::protocol::id::{ChildName, Generation};
 use crate::protocol::route::Standing;
 use crate::protocol::spec::{AgentSpec, ChildKind, RestartType};
 use crate::protocol::status::{AgentState, CircuitState, HealthStatus, HealthView, Readiness};
+
+/// Whether a child stands among its siblings from the beginning, or once its start was answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::actors::shell) enum Listing {
+    Listed,
+    Later,
+}
 
 impl Shell {
     pub(in crate::actors::shell) fn on_measured(
@@ -134,15 +140,14 @@ impl Shell {
             entry.restarts = view.restarts;
             entry.circuit = view.circuit;
             (entry.retry_at, entry.next) = (retry_at, next);
-            (old, entry.pid)
+            old
         });
-        if let Some((old, pid)) = shown
-            && old != new
-        {
-            tracing::info!(child = %child, from = %old, to = %new, "state changed");
-            let agent = kid.and_then(Kid::agent).map(Arc::as_ref);
-            let about = about(child, agent, view.generation);
-            self.announcer.state_changed(about, old, new, pid);
+        if let Some(old) = shown {
+            let step = (old != new).then_some((old, new));
+            if step.is_some() {
+                tracing::info!(child = %child, from = %old, to = %new, "state changed");
+            }
+            self.tell_step(child, view.generation, step);
         }
         if view.phase == Phase::Stopped && view.outage.is_none() {
             self.announcer.outage_over(child);
@@ -188,20 +193,17 @@ impl Shell {
             entry.since = since;
             entry.reason = reason;
             (entry.next, entry.retry_at) = (None, None);
+            entry.place = None;
             entry.run_is_over();
         });
-        let agent = self.agent(child);
-        let about = about(child, agent.as_deref(), generation);
-        if old != state {
-            self.announcer.state_changed(about, old, state, None);
-        }
+        self.tell_step(child, generation, (old != state).then_some((old, state)));
         self.drop_kid(child);
         self.ended_shown.push_back(child.clone());
         if ENDED_SHOWN_MAX < self.ended_shown.len()
             && let Some(oldest) = self.ended_shown.pop_front()
             && !self.kids.contains_key(&oldest)
         {
-            self.ports.board.remove(&oldest);
+            self.take_off(&oldest, None);
         }
     }
 
@@ -227,15 +229,13 @@ impl Shell {
                 entry.run_is_over();
             });
             self.tell_at_last(child.as_str(), |shell| {
-                let agent = shell.agent(&child);
-                let about = about(&child, agent.as_deref(), generation);
-                shell.announcer.state_changed(about, old, AgentState::Stopped, None);
+                shell.tell_step(&child, generation, Some((old, AgentState::Stopped)));
             });
         }
     }
 
     /// Enters a child: its body, its place on the board, and for a new agent its first event.
-    pub(in crate::actors::shell) fn adopt(&mut self, node: Node) {
+    pub(in crate::actors::shell) fn adopt(&mut self, node: Node, listing: Listing) {
         let Node { spec, body } = node;
         let name = spec.name.clone();
         let agent = match &body {
@@ -245,20 +245,30 @@ impl Shell {
         let known = self.ports.board.read(&name, |entry| entry.state);
         let fresh = known.is_none_or(|state| state == AgentState::Terminated);
         if fresh {
+            self.clear_places(&name);
             let entry = self.entry(&spec.name, spec.kind, agent.as_deref());
             self.ports.board.put(entry);
         }
-        self.enter(name.clone(), body);
+        let order = self.enter(name.clone(), body);
+        if listing == Listing::Listed {
+            self.ports.board.update(&name, |entry| entry.place = Some(order));
+        }
         if fresh && self.ports.runs.is_to_be_adopted(&name) {
             self.announcer.is_to_be_adopted(&name);
         } else if let Some(agent) = agent.filter(|_| fresh) {
             let generation = self.ports.runs.last(&name);
+            self.announcer.because(&name, "spawned");
+            let (shown, told) = self.ports.board.untold(&name, self.now()).unzip();
             let about = about(&name, Some(&agent), generation);
-            self.announcer.spawned(about, &agent, "spawned");
+            self.announcer.spawned(about, &agent, shown);
+            if let Some(told) = told {
+                self.ports.board.was_told(&name, told);
+            }
         }
     }
 
-    fn enter(&mut self, name: ChildName, body: Body) {
+    /// Enters a child, and gives it its place.
+    fn enter(&mut self, name: ChildName, body: Body) -> u64 {
         self.kids_made = self.kids_made.saturating_add(1);
         let order = self.kids_made;
         let intake = Intake::Open;
@@ -273,6 +283,7 @@ impl Shell {
             health: None,
         };
         self.kids.insert(name, kid);
+        order
     }
 
     /// Whether a child's only run was in a former life of this supervisor, which ended under it. A
@@ -305,12 +316,24 @@ impl Shell {
         if let Some((old, generation)) = known
             && old != AgentState::Terminated
         {
-            let agent = self.agent(child);
-            let about = about(child, agent.as_deref(), generation);
-            self.announcer.state_changed(about, old, AgentState::Terminated, None);
+            let since = self.ports.clock.now();
+            self.ports.board.update(child, |entry| {
+                (entry.state, entry.since, entry.place) = (AgentState::Terminated, since, None);
+                (entry.next, entry.retry_at) = (None, None);
+                entry.run_is_over();
+            });
+            self.tell_step(child, generation, Some((old, AgentState::Terminated)));
         }
-        self.ports.board.remove(child);
+        self.take_off(child, known.map(|(_, generation)| generation));
         self.drop_kid(child);
+    }
+
+    /// Takes a child off the board, and tells that.
+    fn take_off(&mut self, child: &ChildName, generation: Option<Generation>) {
+        let Some(entry) = self.ports.board.remove(child) else { return };
+        let agent = self.agent(child);
+        let about = about(child, agent.as_deref(), generation.unwrap_or(entry.generation));
+        self.announcer.removed(about);
     }
 
     fn drop_kid(&mut self, child: &ChildName) {
@@ -330,11 +353,6 @@ impl Shell {
         tell(reply, Family { children, counts });
     }
 
-    pub(in crate::actors::shell) fn show_children(&self) {
-        let children = self.kids.iter().map(|(name, kid)| (kid.order, name.clone())).collect();
-        self.ports.board.update(&self.spec.name, |entry| entry.children = children);
-    }
-
     pub(in crate::actors::shell) fn put_self_on_board(&self) {
         let mut entry = match self.ports.board.get(&self.spec.name) {
             Some(entry) => entry,
@@ -346,6 +364,7 @@ impl Shell {
             entry.state = AgentState::Starting;
         }
         self.ports.board.put(entry);
+        self.tell_own();
     }
 
     pub(in crate::actors::shell) fn entry(
@@ -374,6 +393,8 @@ impl Shell {
             health: HealthView::default(),
             supervisor: None,
             children: BTreeMap::new(),
+            place: None,
+            told: None,
         }
     }
 }

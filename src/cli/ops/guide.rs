@@ -100,6 +100,7 @@ pub(crate) const GUIDES: &[Guide] = &[
         &[Exit::NoSuchId, Exit::Refused, Exit::NotPermitted],
         "provost circuit backend open",
     ),
+    guide("circuit list", LOOK, &[Exit::Bad], "provost circuit list"),
     guide(
         "circuit replay",
         FILES,
@@ -134,6 +135,9 @@ pub(crate) const GUIDES: &[Guide] = &[
     guide("dlq show", STORE, &[Exit::NoSuchId], "provost dlq show 17"),
     guide("dlq replay", WORK, &[Exit::NoSuchId, Exit::Partial], "provost dlq replay 17"),
     guide("dlq drop", WORK, &[Exit::NoSuchId, Exit::Partial], "provost dlq drop 17"),
+    guide("show", LOOK, &[Exit::Bad, Exit::NoSuchId], "provost show w1"),
+    guide("explain", LOOK, &[Exit::Bad, Exit::NoSuchId], "provost explain w1"),
+    guide("error", FILES, &[Exit::NoSuchId], "provost error PV0103"),
     guide("events", STORE, &[Exit::Bad], "provost events --for w1 --since 1h"),
     guide("logs", LOOK, &[Exit::NoSuchId], "provost logs w1 -n 50 --follow"),
     guide("task submit", WORK, &[], "provost task submit review '{\"repo\":\"app\"}'"),

@@ -5,7 +5,7 @@
 
 pub(crate) mod arguments;
 mod audit;
-mod client;
+pub(crate) mod client;
 mod show;
 
 use std::io::Read as _;

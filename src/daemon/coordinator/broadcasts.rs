@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::daemon::coordinator::desk::Desk;
 use crate::daemon::coordinator::start::Records;
-use crate::logic::ledger::{CANCEL_GRACE, Candidate, Moment, Step, TaskKey};
+use crate::logic::ledger::{Candidate, Moment, Step, TaskKey};
 use crate::logic::routing::Needs;
 use crate::protocol::id::{AgentId, TaskId};
 use crate::protocol::route::Completion;
@@ -75,26 +75,29 @@ impl Desk {
 
     /// The parts of a broadcast are in its record: takes them in.
     pub(super) fn begin_parts(&mut self, key: TaskKey, parts: &BTreeMap<AgentId, TaskId>) {
-        if self.ledger.is_gathering(key) {
-            for (agent, id) in parts {
-                let record = self.broadcasts.records.remove(id);
+        for (agent, id) in parts {
+            let record = self.broadcasts.records.remove(id);
+            // One that ended while no daemon was there may end the broadcast before the next is in.
+            if record.is_some() || self.ledger.is_gathering(key) {
                 self.take_part(key, (agent, id), record);
             }
+        }
+        if !self.ledger.is_gathering(key) {
+            let steps = self.ledger.cancel_parts(self.moment(), key);
+            self.carry_out(steps);
         }
     }
 
     /// A broadcast that has ended is there again: so are those of its parts that have not.
     pub(super) fn end_lingering(&mut self, key: TaskKey, ended: &TaskRecord) {
         for (agent, id) in &ended.parts {
-            let Some((sequence, record)) = self.broadcasts.records.remove(id) else { continue };
-            let is_over = record.state.is_terminal();
-            self.take_part(key, (agent, id), Some((sequence, record)));
-            if !is_over {
-                let why = (CANCEL_GRACE, "the broadcast has ended".to_owned());
-                let (_, steps) = self.ledger.cancel(self.moment(), id, why);
-                self.carry_out(steps);
+            let record = self.broadcasts.records.remove(id);
+            if record.is_some() {
+                self.take_part(key, (agent, id), record);
             }
         }
+        let steps = self.ledger.cancel_parts(self.moment(), key);
+        self.carry_out(steps);
     }
 
     fn take_part(

@@ -137,6 +137,7 @@ impl Desk {
                     let grace_ms = millis(grace);
                     self.order(&agent, &ToAgent::Cancel { id, attempt, grace_ms });
                 }
+                Step::Unassign { id, agent, attempt } => self.hands.free(&agent, (&id, attempt)),
                 Step::Ended(key, record) => self.tell_end(key, record, Before::Never),
                 Step::EndedBefore(key, record) => self.tell_end(key, record, Before::Perhaps),
                 Step::Drop(key) => {

@@ -30,6 +30,7 @@ pub(super) struct Bench {
     pub(super) cancels: Vec<(TaskId, u32)>,
     pub(super) ended: Vec<TaskRecord>,
     pub(super) told: Vec<Told>,
+    pub(super) freed: Vec<AgentId>,
     /// Records that are being written, if they are to be held back.
     pub(super) held_back: Option<Vec<(TaskKey, TaskRecord)>>,
 }
@@ -62,6 +63,7 @@ impl Bench {
             cancels: Vec::new(),
             ended: Vec::new(),
             told: Vec::new(),
+            freed: Vec::new(),
             held_back: None,
         }
     }
@@ -92,6 +94,7 @@ impl Bench {
                 Step::Dispatch(dispatch) => self.orders.push(dispatch),
                 Step::Cancel { id, attempt, .. } => self.cancels.push((id, attempt)),
                 Step::Ended(_, record) | Step::EndedBefore(_, record) => self.ended.push(*record),
+                Step::Unassign { agent, .. } => self.freed.push(agent),
                 Step::Drop(_) => {}
                 Step::Tell(told, _) => self.told.push(told),
             }

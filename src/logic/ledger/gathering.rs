@@ -162,7 +162,13 @@ impl Ledger {
         self.end_parts(moment, key, out);
     }
 
-    /// Cancels what is still under way of a broadcast.
+    /// Cancels what is still under way of a broadcast that has ended.
+    pub fn cancel_parts(&mut self, moment: Moment, key: TaskKey) -> Vec<Step> {
+        let mut out = Vec::new();
+        self.end_parts(moment, key, &mut out);
+        out
+    }
+
     pub(super) fn end_parts(&mut self, moment: Moment, key: TaskKey, out: &mut Vec<Step>) {
         let parts = self.parts.get(&key).cloned().unwrap_or_default();
         for part in parts {

@@ -10,8 +10,8 @@ use crate::logic::ledger::queue::Queue;
 use crate::logic::ledger::records::{Draft, millis, noted};
 use crate::logic::ledger::task::{Happened, Held, Phase, Task};
 use crate::logic::ledger::types::{
-    Accepted, Again, Assignment, Cancelling, Candidate, Foreign, INBOX_MAX, Moment, Needs,
-    Policies, Step, Submission, TaskKey, Told, fault,
+    Accepted, Again, Assignment, Cancelling, Candidate, INBOX_MAX, Moment, Needs, Policies, Step,
+    Submission, TaskKey, Told, fault,
 };
 use crate::protocol::decision::{Inputs, Reason};
 use crate::protocol::id::{AgentId, TaskId};
@@ -273,43 +273,6 @@ impl Ledger {
         }
     }
 
-    /// Another record, or none, stands where a record was to be written.
-    ///
-    /// # Errors
-    ///
-    /// [`Foreign`] when the record is nobody's that this ledger knows.
-    pub fn conflict(
-        &mut self,
-        moment: Moment,
-        key: TaskKey,
-        found: Option<(u64, TaskRecord)>,
-    ) -> Result<Vec<Step>, Foreign> {
-        let Some(task) = self.tasks.get_mut(&key) else { return Ok(Vec::new()) };
-        let Some(writing) = &mut task.writing else { return Ok(Vec::new()) };
-        let Some((sequence, record)) = found else {
-            // The stream's limits have removed what stood there.
-            writing.previous = 0;
-            return Ok(vec![Step::Write(key, writing.clone())]);
-        };
-        if record.record == writing.record {
-            return Ok(self.written(moment, key, sequence));
-        }
-        if task.last == 0 && record.state.is_terminal() {
-            // The same submission once more: whether its end was told is not known.
-            let same = record.submission == task.submission;
-            self.remove(key);
-            let over = self.part_over(moment, &record);
-            let step =
-                if same { Step::EndedBefore(key, Box::new(record)) } else { Step::Drop(key) };
-            return Ok(std::iter::once(step).chain(over).collect());
-        }
-        if record.submission == task.submission && record.previous == task.last && task.last == 0 {
-            // It was written before this ledger began, and seen by nobody since.
-            return Ok(self.restore(moment, key, sequence, record));
-        }
-        Err(Foreign { id: task.id.clone(), sequence })
-    }
-
     /// Somebody wants the task to end.
     pub fn cancel(
         &mut self,
@@ -431,7 +394,7 @@ impl Ledger {
     }
 
     /// Takes the task away from its agent.
-    fn release(&mut self, key: TaskKey) {
+    pub(super) fn release(&mut self, key: TaskKey) {
         let Some(task) = self.tasks.get(&key) else { return };
         let Some(held) = task.held() else { return };
         self.limits.end(&task.task_type);
@@ -464,7 +427,7 @@ impl Ledger {
         self.tasks.insert(key, task);
     }
 
-    fn remove(&mut self, key: TaskKey) {
+    pub(super) fn remove(&mut self, key: TaskKey) {
         self.release(key);
         self.unqueue(key);
         if let Some(task) = self.tasks.remove(&key) {

@@ -27,7 +27,8 @@
 //! *poison* and fails at once; an agent that fails [`Policies::sick_tasks`] different tasks in a
 //! row, while others succeed, is *sick* and gets nothing for a while.
 //!
-//! `types` has the interface, `machine` the steps, `attempt` what happens to an attempt, `records`
+//! `types` has the interface, `machine` the steps, `attempt` what happens to an attempt, `conflicts` what
+//! follows when somebody else has written, `records`
 //! writes the records, `gathering` has the broadcasts, `queue` orders what is ready, `limits` bounds types, `agents` tells sick
 //! agents from poison tasks.
 
@@ -37,6 +38,7 @@ mod machine;
 
 mod agents;
 mod attempt;
+mod conflicts;
 mod gathering;
 mod limits;
 mod queue;

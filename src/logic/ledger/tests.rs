@@ -415,14 +415,23 @@ fn a_record_of_somebody_else_is_found_and_ones_own_is_known_again() {
     record.state = Completed;
     let mut closed = other.clone();
     let ended = closed.ledger.conflict(closed.moment(), key, Some((9, record.clone())));
-    let again = [Step::EndedBefore(key, Box::new(record.clone()))];
+    let unassign = Step::Unassign { id: "t1".parse().unwrap(), agent: agent("a"), attempt: 1 };
+    let again = [unassign.clone(), Step::EndedBefore(key, Box::new(record.clone()))];
     assert_eq!(ended.unwrap(), again, "it came once more before its end was told");
     assert_eq!(closed.ledger.counts(), Counts::default());
 
     let mut repeated = other.clone();
     let first = TaskRecord { submission: 7, ..record.clone() };
     let ended = repeated.ledger.conflict(repeated.moment(), key, Some((9, first)));
-    assert_eq!(ended.unwrap(), [Step::Drop(key)], "the id stands for a task that has ended");
+    let dropped = [unassign.clone(), Step::Drop(key)];
+    assert_eq!(ended.unwrap(), dropped, "the id stands for a task that has ended");
+
+    let mut seen_by_nobody = other.clone();
+    let assigned = TaskRecord { state: Assigned, agent_id: Some(agent("b")), ..record.clone() };
+    let went_on = seen_by_nobody.ledger.conflict(seen_by_nobody.moment(), key, Some((9, assigned)));
+    assert_eq!(went_on.unwrap().first(), Some(&unassign));
+    let holders: Vec<_> = seen_by_nobody.ledger.holders().cloned().collect();
+    assert_eq!(holders, [agent("b")], "the agent that was picked anew has nothing");
 
     record.state = Assigned;
     record.submission = 5;

@@ -300,6 +300,15 @@ pub enum Step {
         /// Time that it has.
         grace: Duration,
     },
+    /// The assignment was never stored, and will not be: the agent has its slot back.
+    Unassign {
+        /// The task.
+        id: TaskId,
+        /// The agent.
+        agent: AgentId,
+        /// The attempt.
+        attempt: u32,
+    },
     /// The terminal record is stored: tell the result, forget the submission.
     Ended(TaskKey, Box<TaskRecord>),
     /// The task has ended before, and nobody knows whether that was told: tell it, forget the

@@ -141,7 +141,10 @@ pub(crate) fn subject_of(draft: &EventDraft) -> Subject {
         | Fact::SupervisorStarted(_)
         | Fact::SupervisorStopped(_)
         | Fact::Gap(_)
-        | Fact::System(_) => Subject::Events,
+        | Fact::System(_)
+        | Fact::ChildChanged(_)
+        | Fact::ChildRemoved(_)
+        | Fact::Snapshot(_) => Subject::Events,
         Fact::AgentSpawned(_)
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)
@@ -167,6 +170,9 @@ fn class_of(fact: &Fact) -> Class {
         | Fact::SupervisorStopped(_)
         | Fact::Gap(_)
         | Fact::System(_)
+        | Fact::ChildChanged(_)
+        | Fact::ChildRemoved(_)
+        | Fact::Snapshot(_)
         | Fact::AgentSpawned(_)
         | Fact::AgentStateChanged(_)
         | Fact::AgentTerminated(_)
@@ -232,6 +238,7 @@ mod tests {
             pid: Some(7),
             generation: Generation(3),
             exit: None,
+            shown: None,
         }
     }
 

@@ -37,11 +37,13 @@ pub(crate) enum Bug {
     CauseLost,
     /// Events do not name the first failure of their outage.
     OutageForgotten,
+    /// What changes without a change of state is not told.
+    ChangeUntold,
 }
 
 impl Bug {
     /// All bugs, each with the checker that has to notice it.
-    pub(crate) const ALL: [(Self, &str); 12] = [
+    pub(crate) const ALL: [(Self, &str); 13] = [
         (Self::SupervisorLimitOffByOne, "limit"),
         (Self::ChildLimitOffByOne, "limit"),
         (Self::TransientAlwaysRestarted, "record"),
@@ -54,6 +56,7 @@ impl Bug {
         (Self::DecisionLost, "start"),
         (Self::CauseLost, "cause"),
         (Self::OutageForgotten, "cause"),
+        (Self::ChangeUntold, "past"),
     ];
 
     /// The tree as a supervisor with this bug reads it.

@@ -35,6 +35,8 @@ const WHOLE: Duration = Duration::from_secs(3_000);
 pub(crate) struct Outcome {
     pub(crate) history: Vec<Moment>,
     pub(crate) faults: Vec<String>,
+    /// How often the past was compared with the present.
+    pub(crate) compared: usize,
 }
 
 impl Outcome {
@@ -59,7 +61,7 @@ pub(crate) fn play(setting: Setting) -> Outcome {
         .build()
         .unwrap();
     let scenario = Scenario::of(setting.seed);
-    let (world, faults) = runtime.block_on(async {
+    let (world, (faults, compared)) = runtime.block_on(async {
         let world = World::new(setting, scenario.family.clone());
         let mut checkers = Checkers::new(Arc::clone(&world));
         let whole = tokio::time::timeout(WHOLE, run(&world, &scenario, &mut checkers));
@@ -78,7 +80,7 @@ pub(crate) fn play(setting: Setting) -> Outcome {
     });
     // Whatever spins ends with the runtime.
     drop(runtime);
-    Outcome { history: world.since(0), faults }
+    Outcome { history: world.since(0), faults, compared }
 }
 
 async fn run(world: &Arc<World>, scenario: &Scenario, checkers: &mut Checkers) {

@@ -299,6 +299,7 @@ impl EventSink for World {
                 draft.causation = Some(EventId::new(uuid::Uuid::from_u128(number + 7)));
             }
             Some(Bug::OutageForgotten) => draft.correlation = None,
+            Some(Bug::ChangeUntold) if matches!(draft.fact, Fact::ChildChanged(_)) => return id,
             Some(Bug::DecisionLost) if matches!(draft.fact, Fact::Decision(_)) => return id,
             _ => {}
         }

@@ -31,14 +31,43 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -
     }
 }
 
+/// As [`eventually`], for a value that is looked at again and again; gives back the last one when
+/// it is never as wanted.
+pub(crate) async fn eventually_told<V, T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> V,
+    wanted: impl Fn(&V) -> Option<T>,
+) -> Result<T, V> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let value = look().await;
+        if let Some(found) = wanted(&value) {
+            return Ok(found);
+        }
+        if deadline <= Instant::now() {
+            eprintln!("not within {DEADLINE:?}: {what}");
+            return Err(value);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// As [`eventually`], for tests without a runtime.
-pub(crate) fn eventually_blocking<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually_blocking<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_or(|| what.to_owned(), condition)
+}
+
+/// As [`eventually_blocking`]; what is missing is found out when it is.
+pub(crate) fn eventually_or<T>(
+    what: impl Fn() -> String,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {}", what());
         std::thread::sleep(LOOK_EVERY);
     }
 }

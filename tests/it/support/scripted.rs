@@ -151,13 +151,15 @@ impl Recorder {
         self.0.lock().unwrap().clone()
     }
 
-    /// Type names without `provost.` and `.v1`, in order.
+    /// Type names without `provost.` and `.v1`, in order; not of the events that only tell again how
+    /// a child is shown.
     pub(crate) fn types(&self) -> Vec<String> {
         let short = |(_, draft): &(EventId, EventDraft)| {
             let name = draft.fact.type_name();
             name.trim_start_matches("provost.").trim_end_matches(".v1").to_owned()
         };
-        self.events().iter().map(short).collect()
+        let is_turn = |name: &String| !name.starts_with("supervision.child_");
+        self.events().iter().map(short).filter(is_turn).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::daemon::embedded_client;
 use crate::support::daemon::{Daemon, text};
-use crate::support::eventually_blocking;
+use crate::support::{eventually_blocking, eventually_or};
 
 /// Coordination is on, and agents restart at once.
 pub(crate) const BASE: &str = r#"
@@ -95,10 +95,13 @@ pub(crate) async fn submit(client: &async_nats::Client, kind: &str, id: &str, bo
 
 /// The result event of a task, once it is there.
 pub(crate) fn result(daemon: &Daemon, id: &str) -> Value {
-    eventually_blocking(&format!("task {id} has ended"), || {
-        let output = daemon.cli(&["task", "result", id, "-o", "json"]);
-        serde_json::from_slice(&output.stdout).ok()
-    })
+    eventually_or(
+        || format!("task {id} has ended, of which this is known: {}", shown(daemon, id)),
+        || {
+            let output = daemon.cli(&["task", "result", id, "-o", "json"]);
+            serde_json::from_slice(&output.stdout).ok()
+        },
+    )
 }
 
 /// What is known of a task.
@@ -170,8 +173,17 @@ pub(crate) fn between(shown: &Value, from: usize, to: usize) -> Duration {
 pub(crate) async fn all_submissions_are_gone(daemon: &Daemon) {
     let context = async_nats::jetstream::new(embedded_client(daemon).await);
     let mut stream = context.get_stream("TASKS").await.unwrap();
-    crate::support::eventually("all submissions have left their stream", async || {
-        (stream.info().await.unwrap().state.messages == 0).then_some(())
+    let open = async || stream.info().await.unwrap().state.messages;
+    crate::support::eventually_told("all submissions have left their stream", open, |open| {
+        (*open == 0).then_some(())
     })
-    .await;
+    .await
+    .unwrap_or_else(|open| {
+        let list = daemon.json(&["task", "list", "-n", "10000"]);
+        let tasks = list["tasks"].as_array().unwrap().iter();
+        let ends = ["completed", "failed", "cancelled", "expired", "rejected"];
+        let under_way = |task: &&Value| !ends.contains(&task["state"].as_str().unwrap());
+        let under_way: Vec<&Value> = tasks.filter(under_way).collect();
+        panic!("{open} submissions are open; under way: {under_way:?}")
+    });
 }

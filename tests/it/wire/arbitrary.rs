@@ -188,6 +188,7 @@ fn changed() -> impl Strategy<Value = AgentChanged> {
                 pid,
                 generation: Generation(generation),
                 exit,
+                shown: None,
             }
         },
     )

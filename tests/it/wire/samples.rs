@@ -20,6 +20,7 @@ use provost::protocol::reload::{
     ChangeOf, ChangeOp, ConfigChange, ConfigPlan, ConfigStatus, Effect,
 };
 use provost::protocol::route::{Against, Candidate, Distribution, RouteAnswer, Standing};
+use provost::protocol::shown::{AgentIdentity, ChildRemoved, ChildShown, Snapshot};
 use provost::protocol::spec::{ChildKind, Limit, OnExceeded, RestartType, Strategy};
 use provost::protocol::status::{
     AgentState, AgentStatus, CircuitState, CircuitStatus, HealthStatus, HealthView, TreeNode,
@@ -118,6 +119,33 @@ fn changed() -> AgentChanged {
         pid: None,
         generation: Generation(3),
         exit: Some(ExitCodes { code: Some(1), signal: None }),
+        shown: Some(Box::new(shown())),
+    }
+}
+
+fn shown() -> ChildShown {
+    ChildShown {
+        name: "w1".parse().unwrap(),
+        kind: ChildKind::Worker,
+        parent: Some("agents".parse().unwrap()),
+        place: Some(1),
+        agent: Some(AgentIdentity {
+            agent_id: agent(),
+            agent_type: "worker".parse().unwrap(),
+            labels: map([("team", "blue".to_owned())]),
+        }),
+        state: AgentState::Backoff,
+        generation: Generation(3),
+        pid: None,
+        restarts: 2,
+        since: time(),
+        reason: "exited with code 1".to_owned(),
+        circuit: CircuitStatus::default(),
+        next: Some(NextAction { action: NextKind::Restart, in_ms: 200 }),
+        strategy: None,
+        limit: None,
+        containment: None,
+        limits: BTreeMap::new(),
     }
 }
 
@@ -129,6 +157,7 @@ fn spawned() -> AgentSpawned {
             reason: "spawned on request".to_owned(),
             generation: Generation(0),
             exit: None,
+            shown: None,
             ..changed()
         },
         config: map([
@@ -144,6 +173,7 @@ fn terminated() -> AgentChanged {
         new_state: AgentState::Terminated,
         reason: "removed on request".to_owned(),
         exit: None,
+        shown: None,
         ..changed()
     }
 }
@@ -190,9 +220,12 @@ pub(super) fn facts() -> Vec<(&'static str, Fact)> {
     };
     let health = HealthReported { status: HealthStatus::Healthy, metrics: metrics() };
     let erred = AgentErred {
-        change: changed(),
+        change: AgentChanged { shown: None, ..changed() },
         error: "log file cannot be written: no space left on device".to_owned(),
     };
+    let removed =
+        ChildRemoved { name: "w1".parse().unwrap(), parent: Some("agents".parse().unwrap()) };
+    let snapshot = Snapshot { part: 1, parts: 1, children: vec![shown()] };
     let mut facts = crate::wire::task_samples::facts();
     facts.splice(
         0..0,
@@ -211,6 +244,9 @@ pub(super) fn facts() -> Vec<(&'static str, Fact)> {
             ),
             ("supervision.gap", Fact::Gap(gap)),
             ("supervision.system", Fact::System(system)),
+            ("supervision.child_changed", Fact::ChildChanged(Box::new(shown()))),
+            ("supervision.child_removed", Fact::ChildRemoved(removed)),
+            ("supervision.snapshot", Fact::Snapshot(Box::new(snapshot))),
             ("agent.spawned", Fact::AgentSpawned(Box::new(spawned()))),
             ("agent.state_changed", Fact::AgentStateChanged(Box::new(changed()))),
             ("agent.terminated", Fact::AgentTerminated(Box::new(terminated()))),

@@ -12,6 +12,7 @@ use provost::protocol::fact::{
     Recovered, SupervisorReported, SystemReported,
 };
 use provost::protocol::resource::{ResourceAnswer, ResourceRequest};
+use provost::protocol::shown::{ChildRemoved, ChildShown, Snapshot};
 use provost::protocol::status::AgentStatus;
 use provost::protocol::task::{TaskRecord, TaskRequest};
 use provost::protocol::task_fact::{DeadLettered, TaskNoted, TaskResulted};
@@ -72,6 +73,9 @@ fn schemas() -> BTreeMap<String, Value> {
         ("supervision.supervisor_stopped", event::<SupervisorReported>),
         ("supervision.gap", event::<Gap>),
         ("supervision.system", event::<SystemReported>),
+        ("supervision.child_changed", event::<ChildShown>),
+        ("supervision.child_removed", event::<ChildRemoved>),
+        ("supervision.snapshot", event::<Snapshot>),
         ("agent.spawned", event::<AgentSpawned>),
         ("agent.state_changed", event::<AgentChanged>),
         ("agent.terminated", event::<AgentChanged>),

@@ -2,12 +2,13 @@
 //! supervisors keep for themselves.
 //!
 //! A fault begins with the name of its rule: `two lives`, `generation`, `order`, `start`, `limit`,
-//! `record`, `cause`, `state`, `answer`, `health`, `calm`, `end`, `spin`.
+//! `record`, `cause`, `state`, `past`, `answer`, `health`, `calm`, `end`, `spin`.
 
 mod calls;
 mod health;
 mod limits;
 mod lives;
+mod past;
 mod records;
 mod story;
 
@@ -19,6 +20,7 @@ use crate::simulation::check::calls::Calls;
 use crate::simulation::check::health::Healths;
 use crate::simulation::check::limits::Limits;
 use crate::simulation::check::lives::Lives;
+use crate::simulation::check::past::Past;
 use crate::simulation::check::records::Records;
 use crate::simulation::check::story::Story;
 use crate::simulation::world::{Moment, World};
@@ -53,6 +55,7 @@ pub(crate) struct Checkers {
     limits: Limits,
     records: Records,
     story: Story,
+    past: Past,
     faults: Faults,
 }
 
@@ -67,6 +70,7 @@ impl Checkers {
             limits: Limits::default(),
             records: Records,
             story: Story::default(),
+            past: Past::default(),
             faults: Faults::default(),
         }
     }
@@ -77,6 +81,8 @@ impl Checkers {
         self.lives.compare(&self.world.family, board, &mut self.faults);
         self.healths.compare(board, &mut self.faults);
         self.story.compare(&self.world.family, board, &mut self.faults);
+        let now = self.world.now();
+        self.past.compare((&self.world.family, now), board, &mut self.faults);
     }
 
     /// After calm, everything that has to run runs.
@@ -98,8 +104,9 @@ impl Checkers {
         }
     }
 
-    pub(crate) fn into_faults(self) -> Vec<String> {
-        self.faults.0
+    /// The faults, and how often the past was compared with the present.
+    pub(crate) fn into_faults(self) -> (Vec<String>, usize) {
+        (self.faults.0, self.past.compared)
     }
 
     pub(crate) fn read_on(&mut self) {
@@ -112,6 +119,7 @@ impl Checkers {
             self.limits.see(family, &moment, &mut self.faults);
             self.records.see(family, &moment, &mut self.faults);
             self.story.see(family, &moment, &mut self.faults);
+            self.past.see(family, &moment);
         }
     }
 }

@@ -45,6 +45,12 @@ impl Story {
                 let children = family.kin.iter().filter(|(_, kin)| kin.parent == *team);
                 self.lost.extend(children.map(|(name, _)| name.clone()));
             }
+            // How a child is shown is no turn of its story; `past` looks at that.
+            What::Event(id, draft)
+                if matches!(draft.fact, Fact::ChildChanged(_) | Fact::ChildRemoved(_)) =>
+            {
+                self.events.insert(*id);
+            }
             What::Event(id, draft) => {
                 self.settle_outage(draft);
                 self.linked(family, (moment, *id), draft, faults);
