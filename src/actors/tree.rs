@@ -21,7 +21,7 @@ use crate::protocol::id::ChildName;
 use crate::protocol::spec::ChildSpec;
 
 pub use crate::actors::tree_spec::{Body, DynamicChildren, GaveUp, Node, TreeSpec, WorkerBody};
-pub(crate) use crate::actors::tree_spec::{Forgotten, lock};
+pub(crate) use crate::actors::tree_spec::{Forgotten, lock, tree_supervisor};
 
 /// Default time between two measurements of a run.
 pub const MEASURE_EVERY: Duration = Duration::from_secs(30);
@@ -241,6 +241,37 @@ impl TreeHandle {
     pub async fn start_child(&self, supervisor: &ChildName, node: Node) -> Result<(), TreeError> {
         let request = Call::StartChild(ChildSpec::clone(&node.spec));
         self.ask(supervisor, request, Some(node), "spawned".to_owned()).await
+    }
+
+    /// Adds a child as one that was declared from the beginning: a start that fails is judged by its
+    /// own rules. Answered before it is up.
+    ///
+    /// # Errors
+    ///
+    /// As [`TreeHandle::start_child`].
+    pub async fn introduce_child(
+        &self,
+        supervisor: &ChildName,
+        node: Node,
+        why: impl Into<String>,
+    ) -> Result<(), TreeError> {
+        let request = Call::IntroduceChild(ChildSpec::clone(&node.spec));
+        self.ask(supervisor, request, Some(node), why.into()).await
+    }
+
+    /// Gives a child other rules, and from its next run on another body; its run goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`TreeHandle::start_child`].
+    pub async fn reconfigure_child(
+        &self,
+        node: Node,
+        why: impl Into<String>,
+    ) -> Result<(), TreeError> {
+        let owner = self.owner_of(&node.spec.name)?;
+        let request = Call::ReconfigureChild(ChildSpec::clone(&node.spec));
+        self.ask(&owner, request, Some(node), why.into()).await
     }
 
     /// Makes a call about a child to the supervisor that owns it.

@@ -130,6 +130,11 @@ pub(crate) fn lock(spec: &Mutex<TreeSpec>) -> MutexGuard<'_, TreeSpec> {
     spec.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The supervisor's own settings in a tree spec.
+pub(crate) fn tree_supervisor(spec: &Mutex<TreeSpec>) -> SupervisorSpec {
+    lock(spec).supervisor.clone()
+}
+
 /// Children that are forgotten but still stand in their tree spec. They are taken out many at a
 /// time, because each time walks over all children; and before somebody else reads the spec.
 #[derive(Debug, Default)]

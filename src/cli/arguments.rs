@@ -13,6 +13,7 @@ use crate::cli::look_arguments::{
     CircuitListArguments, ErrorArguments, EventsArguments, ExplainArguments, ListArguments,
     ShowOneArguments, StatusArguments, TreeArguments,
 };
+use crate::cli::ops::arguments::OpsVerb;
 use crate::cli::output::Format;
 use crate::cli::tasks::arguments::TaskArguments;
 use crate::cli::values::{Moment, agent_name, grace, log_lines, moment, pair, prefix, timeout};
@@ -163,6 +164,9 @@ pub(crate) enum Verb {
     Config(ConfigArguments),
     /// Show the switches ENABLE_* and who set them.
     Flags(ConfigFiles),
+    /// What those who run a daemon do besides.
+    #[command(flatten)]
+    Ops(OpsVerb),
     /// Show the version.
     Version,
     /// Run a demonstration and tell what was seen.

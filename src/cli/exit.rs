@@ -28,6 +28,8 @@ pub enum Exit {
     NotPermitted,
     /// 8: some of several were done, or several have different answers.
     Partial,
+    /// 10: changes wait to be applied.
+    Pending,
     /// 124: no answer in time.
     TimedOut,
     /// 130: interrupted by Ctrl-C.
@@ -36,7 +38,7 @@ pub enum Exit {
 
 impl Exit {
     /// All exit codes in rising order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::Bad,
         Self::Usage,
@@ -46,6 +48,7 @@ impl Exit {
         Self::Refused,
         Self::NotPermitted,
         Self::Partial,
+        Self::Pending,
         Self::TimedOut,
         Self::Interrupted,
     ];
@@ -63,6 +66,7 @@ impl Exit {
             Self::Refused => 6,
             Self::NotPermitted => 7,
             Self::Partial => 8,
+            Self::Pending => 10,
             Self::TimedOut => 124,
             Self::Interrupted => 130,
         }
@@ -81,6 +85,7 @@ impl Exit {
             Self::Refused => "refused: conflict, wrong state, full",
             Self::NotPermitted => "not permitted",
             Self::Partial => "partial: several with different results",
+            Self::Pending => "changes wait to be applied (plan --exit-code, apply --dry-run)",
             Self::TimedOut => "timed out",
             Self::Interrupted => "interrupted",
         }
@@ -140,7 +145,7 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_wire() {
         let numbers: Vec<u8> = Exit::ALL.into_iter().map(Exit::code).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 124, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 124, 130]);
     }
 
     #[test]

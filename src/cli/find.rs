@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::arguments::Common;
 use crate::cli::console::Console;
 use crate::cli::failure::{Failure, Fault};
-use crate::config::{Config, Environment, Faults, Loaded, NatsTarget, Overrides, Sources};
+use crate::config::{Config, Environment, Faults, Loaded, NatsTarget, Overrides, Place, Sources};
 use crate::transport::contexts;
 use crate::transport::embedded::{ADDRESS_FILE, read_address};
 use crate::transport::settings::{ConnectSettings, ServerUrl};
@@ -32,7 +32,10 @@ pub(crate) fn find(
     let config = &loaded.config;
     let mut settings = match (&common.context, &config.nats.target) {
         (Some(name), _) => of_context(name, environment)?,
-        (None, NatsTarget::Servers(_)) => of_servers(config)?,
+        (None, NatsTarget::Servers(_)) => match of_running(&loaded) {
+            Some(server) => ConnectSettings::to(server),
+            None => of_servers(config)?,
+        },
         (None, NatsTarget::Embedded) => of_address_files(common, config, environment)?,
     };
     CLIENT.clone_into(&mut settings.name);
@@ -130,6 +133,21 @@ pub(crate) fn invalid(faults: &Faults) -> Failure {
     let next = "correct them; provost config validate checks again";
     let failure = Failure::new(Fault::ConfigInvalid, message, next);
     faults.list().iter().fold(failure, |failure, fault| failure.because(fault.to_string()))
+}
+
+/// The embedded server that lives on the state folder, although the files name another by now: the
+/// daemon that runs was started before they were changed. What a flag or the environment names is
+/// meant.
+fn of_running(loaded: &Loaded) -> Option<ServerUrl> {
+    let by_file = |key: &str| matches!(loaded.origins.of(key), Place::File(_));
+    if !by_file("nats.url") && !by_file("nats.urls") {
+        return None;
+    }
+    let folder = &loaded.config.provost.state_dir;
+    let Ok(Some((address, server))) = read_address(folder) else { return None };
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", address.pid));
+    let lives = name.is_ok_and(|name| name.trim().starts_with("nats-server"));
+    lives.then_some(server)
 }
 
 fn of_context(name: &str, environment: &Environment) -> Result<ConnectSettings, Failure> {

@@ -30,6 +30,7 @@ mod session;
 
 mod tasks;
 
+mod ops;
 #[cfg(feature = "tui")]
 mod top;
 
@@ -71,7 +72,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -93,6 +94,7 @@ use crate::cli::tasks::arguments::{TaskArguments, TaskVerb};
 use crate::cli::work_arguments::{DlqArguments, RouteVerb};
 use crate::config::Environment;
 use crate::protocol::command::{CircuitRequest, ControlCommand, EmptyRequest};
+use crate::protocol::reload::ReloadRequest;
 use crate::transport::connect::Connection;
 
 pub use crate::cli::errors::reference as error_reference;
@@ -114,7 +116,10 @@ pub fn main() -> ExitCode {
 
 /// Runs one command line in one environment.
 fn run(words: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
-    let arguments = match Arguments::try_parse_from(words) {
+    let parsed = ops::command()
+        .try_get_matches_from(words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return not_parsed(&error),
     };
@@ -194,6 +199,13 @@ fn act(
         | Verb::Route(_)
         | Verb::Alert(_)
         | Verb::Events(_)) => with_daemon(console, common, verb, environment),
+        Verb::Ops(verb) => match ops::alone(console, common, &verb, environment) {
+            Some(done) => done,
+            None => {
+                let done = with_daemon(console, common, Verb::Ops(verb.clone()), environment);
+                ops::settled(console, &verb, done)
+            }
+        },
         Verb::Dlq(arguments) => dead_letters(console, common, &arguments, environment),
         Verb::Logs(arguments) => logs(console, common, arguments, environment),
         #[cfg(feature = "tui")]
@@ -384,6 +396,7 @@ fn files_of(verb: &Verb) -> &[PathBuf] {
             RouteVerb::Test(arguments) => &arguments.at.files,
         },
         Verb::Alert(arguments) => &arguments.verb.at().files,
+        Verb::Ops(verb) => ops::files_of(verb),
         Verb::Dlq(arguments) => &arguments.at.files,
         Verb::Events(arguments) => &arguments.at.files,
         Verb::Logs(arguments) => &arguments.files,
@@ -433,6 +446,7 @@ async fn ask(session: &mut Session<'_>, verb: Verb) -> Result<Exit, Failure> {
             at::circuits(session, arguments.when.at).await
         }
         Verb::Downstream(arguments) => downstreams::downstream(session, arguments.verb).await,
+        Verb::Ops(verb) => ops::ask(session, &verb).await,
         Verb::System(arguments) => system::control(session, &control_of(&arguments.verb)).await,
         Verb::Route(arguments) => match arguments.verb {
             RouteVerb::Test(arguments) => route::test(session, arguments).await,
@@ -467,7 +481,7 @@ fn control_of(verb: &SystemVerb) -> ControlCommand {
         SystemVerb::Pause(_) => ControlCommand::Pause(EmptyRequest {}),
         SystemVerb::Resume(_) => ControlCommand::Resume(EmptyRequest {}),
         SystemVerb::Drain(_) => ControlCommand::Drain(EmptyRequest {}),
-        SystemVerb::Reload(_) => ControlCommand::Reload(EmptyRequest {}),
+        SystemVerb::Reload(_) => ControlCommand::Reload(ReloadRequest::default()),
         SystemVerb::Shutdown(_) => ControlCommand::Shutdown(EmptyRequest {}),
     }
 }

@@ -9,8 +9,10 @@ fn pages(command: &mut clap::Command, path: &str, text: &mut String) {
     let help = command.clone().bin_name(path).term_width(100).render_help().to_string();
     // What every verb takes stands under the first page only.
     let end = if path == "provost" { "\0" } else { "\nCommon options:" };
-    let help = help.split(end).next().unwrap_or_default();
-    text.push_str(&format!("=== {path}\n{help}\n"));
+    let usage = help.split(end).next().unwrap_or_default();
+    let example = help.split_once("\nExample:").filter(|_| path != "provost");
+    let example = example.map(|(_, example)| format!("\nExample:{example}")).unwrap_or_default();
+    text.push_str(&format!("=== {path}\n{usage}{example}\n"));
     for below in command.get_subcommands_mut() {
         if below.get_name() != "help" {
             let path = format!("{path} {}", below.get_name());
@@ -26,7 +28,7 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn the_help_of_every_verb_is_as_reviewed() {
-    let mut command = Arguments::command();
+    let mut command = crate::cli::ops::command();
     command.build();
     let mut text = String::new();
     pages(&mut command, "provost", &mut text);

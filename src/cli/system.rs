@@ -7,10 +7,12 @@ use crate::cli::colors::{STRONG, of_circuit, of_state};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fault};
 use crate::cli::human::{age, one_line};
+use crate::cli::ops;
 use crate::cli::output::{Item, Page, value_of};
 use crate::cli::session::{Session, WAIT};
 use crate::protocol::command::{Answer, ControlCommand, EmptyRequest, SystemMode, SystemStatus};
 use crate::protocol::id::ChildName;
+use crate::protocol::reload::ConfigStatus;
 use crate::protocol::spec::Strategy;
 use crate::protocol::status::{CircuitState, CircuitStatus, TreeNode};
 
@@ -89,7 +91,31 @@ fn system_lines(session: &Session<'_>, system: &SystemStatus) -> Vec<String> {
     if !system.subject_prefix.is_empty() {
         line("prefix", system.subject_prefix.clone());
     }
+    if let Some(config) = &system.config {
+        line("config", config_line(config));
+        for fault in &config.faults {
+            line("", fault.clone());
+        }
+    }
     lines
+}
+
+/// How the files on disk stand to what runs.
+fn config_line(config: &ConfigStatus) -> String {
+    let files = config.files.join(", ");
+    let refused = config.refused.as_ref();
+    match (config.faults.len(), config.changes) {
+        (0, 0) if refused.is_some() => format!("{files}; the last reload was refused"),
+        (0, 0) => files,
+        (0, changes) => {
+            let held = match config.held {
+                0 => String::new(),
+                held => format!(", {held} of them for a restart of the daemon"),
+            };
+            format!("configuration on disk differs ({changes} changes{held}): provost plan")
+        }
+        (faults, _) => format!("configuration on disk has {faults} faults; what runs stays:"),
+    }
 }
 
 fn mode(mode: SystemMode) -> &'static str {
@@ -129,6 +155,9 @@ pub(crate) async fn control(
     let answer = session.ask_system(command, LONG_WAIT).await?;
     if answer.error.is_some() {
         return without(session, &answer, "result");
+    }
+    if let Some(plan) = &answer.plan {
+        return ops::reloaded(session, &answer, plan);
     }
     let text = match &answer.system {
         Some(system) => system_lines(session, system),

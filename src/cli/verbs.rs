@@ -221,7 +221,7 @@ fn the_daemon_as_a_whole_is_asked_by_the_system_subject() {
     }
 }
 
-fn system() -> Value {
+pub(crate) fn system() -> Value {
     let status = SystemStatus {
         node: "node-1".parse().unwrap(),
         version: "0.1.0".to_owned(),
@@ -245,6 +245,7 @@ fn system() -> Value {
         state_dir: "/var/lib/provost".to_owned(),
         subject_prefix: "acme".to_owned(),
         downstreams: Default::default(),
+        config: None,
     };
     json!({"ok": true, "system": status})
 }

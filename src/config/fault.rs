@@ -112,6 +112,12 @@ impl Faults {
     }
 
     /// One fault alone.
+    /// The configuration could not be read at all.
+    #[must_use]
+    pub fn unreadable(why: &str) -> Self {
+        Self::only(Fault::new(Place::Default, "", format!("cannot be read: {why}")))
+    }
+
     pub(crate) fn only(fault: Fault) -> Self {
         Self(vec![fault])
     }

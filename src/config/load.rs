@@ -78,6 +78,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// The files, as they were given.
     pub files: Vec<PathBuf>,
+    /// All that it was read from, to read it again.
+    pub sources: Sources,
     shown: Vec<(String, Option<Json>)>,
     switched: Vec<(&'static str, Place, bool)>,
 }
@@ -145,7 +147,8 @@ impl Config {
         let origins = Origins(walked.places);
         let shown = with_found(walked.shown, &config);
         let switched = switched(&config, &origins);
-        Ok(Loaded { config, warnings, origins, files: sources.files, shown, switched })
+        let files = sources.files.clone();
+        Ok(Loaded { config, warnings, origins, files, sources, shown, switched })
     }
 }
 

@@ -57,6 +57,7 @@ mod check_tree;
 
 mod agent;
 mod alerts;
+mod blueprint;
 mod checked;
 mod downstream;
 mod load;
@@ -69,6 +70,8 @@ pub use crate::config::agent::{AgentEntry, AgentType, EnvValue, Pool, Supervisor
 pub use crate::config::alerts::{
     AlertSettings, OnCritical, Patterns, Receiver, ReceiverKind, Resolved,
 };
+pub(crate) use crate::config::blueprint::print_of;
+pub use crate::config::blueprint::{Written, blueprints};
 pub use crate::config::check_tree::RESERVED_NAMES;
 pub use crate::config::checked::{
     Config, Coordination, Daemon, Events, Http, Routing, Supervision, Switch, Undeclared,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::defaults::{SystemClock, SystemJitter};
 use crate::actors::tree::Node;
@@ -34,7 +34,8 @@ const ADDITIONS_MAX: usize = 1_000;
 /// What agents are made with.
 #[derive(Clone, Debug)]
 pub struct AgentMaker {
-    config: Arc<Config>,
+    /// What is declared now; replaced as a whole when the configuration is loaded again.
+    config: Arc<watch::Sender<Arc<Config>>>,
     registry: Arc<Registry>,
     keeper: KeeperSlot,
     ids: Arc<dyn Ids>,
@@ -82,7 +83,7 @@ impl AgentMaker {
         base_env: Arc<BTreeMap<String, String>>,
     ) -> Self {
         Self {
-            config,
+            config: Arc::new(watch::Sender::new(config)),
             registry,
             keeper,
             ids,
@@ -120,10 +121,15 @@ impl AgentMaker {
         &self.nats_url
     }
 
-    /// The configuration.
+    /// What is declared now.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// Goes by another configuration from now on.
+    pub fn reconfigure(&self, config: Config) {
+        self.config.send_replace(Arc::new(config));
     }
 
     /// The journal of agents.
@@ -135,21 +141,21 @@ impl AgentMaker {
     /// Places of the pool.
     #[must_use]
     pub fn places_max(&self) -> usize {
-        self.config.agents.max
+        self.config().agents.max
     }
 
     /// Whether a name belongs to the configuration or the daemon and cannot be given to an agent.
     #[must_use]
     pub fn is_reserved(&self, name: &ChildName) -> bool {
-        self.config.supervisors.contains_key(name)
-            || self.config.downstreams.contains_key(name)
+        self.config().supervisors.contains_key(name)
+            || self.config().downstreams.contains_key(name)
             || crate::daemon::build::OWN_NAMES.contains(&name.as_str())
     }
 
     /// File that an agent's output goes to.
     #[must_use]
     pub fn log_file(&self, name: &ChildName) -> PathBuf {
-        self.config.provost.state_dir.join("logs").join(format!("{name}.log"))
+        self.config().provost.state_dir.join("logs").join(format!("{name}.log"))
     }
 
     /// Refuses changes where requests may only look.
@@ -158,7 +164,7 @@ impl AgentMaker {
     ///
     /// `not_permitted`.
     pub fn check_change(&self) -> Result<(), CommandError> {
-        match self.config.agents.command_permission {
+        match self.config().agents.command_permission {
             CommandPermission::All | CommandPermission::NoSpawn => Ok(()),
             CommandPermission::ReadOnly => Err(CommandError::new(
                 ErrorKind::NotPermitted,
@@ -174,32 +180,30 @@ impl AgentMaker {
     ///
     /// `not_permitted`, `unknown_agent_type`, `invalid_request`.
     pub fn check(&self, request: &SpawnRequest) -> Result<(), CommandError> {
-        if self.config.agents.command_permission != CommandPermission::All {
+        let config = self.config();
+        if config.agents.command_permission != CommandPermission::All {
             return Err(CommandError::new(
                 ErrorKind::NotPermitted,
                 "requests may not start new agents here",
                 "set `agents.command_permission = \"all\"`",
             ));
         }
-        if request.command_line.is_some() && !self.config.agents.allow_undeclared {
+        if request.command_line.is_some() && !config.agents.allow_undeclared {
             return Err(CommandError::new(
                 ErrorKind::NotPermitted,
                 "a command line that no type declares is refused",
                 "declare an agent type, or set `agents.allow_undeclared = true`",
             ));
         }
-        if request.command_line.is_none()
-            && !self.config.agent_types.contains_key(&request.agent_type)
-        {
-            let known: Vec<&str> =
-                self.config.agent_types.keys().map(|name| name.as_str()).collect();
+        if request.command_line.is_none() && !config.agent_types.contains_key(&request.agent_type) {
+            let known: Vec<&str> = config.agent_types.keys().map(|name| name.as_str()).collect();
             return Err(CommandError::new(
                 ErrorKind::UnknownAgentType,
                 format!("no agent type {} is declared", request.agent_type),
                 format!("declared are: {}", known.join(", ")),
             ));
         }
-        let declared = self.config.agent_types.get(&request.agent_type);
+        let declared = config.agent_types.get(&request.agent_type);
         let permission = declared.map(|declared| declared.spawn.clone()).unwrap_or_default();
         if let Err(refusal) = permission.check(request) {
             let message = format!("{}: {refusal}", request.agent_type);
@@ -246,7 +250,8 @@ impl AgentMaker {
     ///
     /// `wrong_state` when nothing is known of it; else as [`AgentMaker::make`].
     pub fn make_again(&self, name: &ChildName) -> Result<Node, CommandError> {
-        if let Some(entry) = self.config.agents_list.iter().find(|entry| entry.name == *name) {
+        let config = self.config();
+        if let Some(entry) = config.agents_list.iter().find(|entry| entry.name == *name) {
             return self.entry(entry);
         }
         let spawned = self.registry.spawned_before();
@@ -272,7 +277,7 @@ impl AgentMaker {
             Some(RuntimeKind::Remote) => AgentId::from(&entry.name),
             Some(_) | None => self.registry.agent_id(&entry.name, || self.ids.agent_id()),
         };
-        let spec = self.config.agent_spec(entry, agent_id).map_err(|error| {
+        let spec = self.config().agent_spec(entry, agent_id).map_err(|error| {
             CommandError::new(
                 ErrorKind::InvalidRequest,
                 format!("{}: {error}", entry.name),
@@ -289,7 +294,7 @@ impl AgentMaker {
     ///
     /// `unavailable` where nobody listens.
     pub fn newcomer(&self, name: &ChildName, beat: Beat) -> Result<Node, CommandError> {
-        let spec = Arc::new(self.config.newcomer_spec(name, &beat));
+        let spec = Arc::new(self.config().newcomer_spec(name, &beat));
         let remotes = self.remotes.as_ref().ok_or_else(|| {
             let message = "remote agents are not heard here";
             CommandError::new(ErrorKind::Unavailable, message, "start the daemon with NATS")
@@ -302,16 +307,17 @@ impl AgentMaker {
     /// Whether agents of this type take no place of the pool.
     #[must_use]
     pub fn is_remote(&self, agent_type: &AgentTypeName) -> bool {
-        let declared = self.config.agent_types.get(agent_type);
+        let config = self.config();
+        let declared = config.agent_types.get(agent_type);
         declared.is_some_and(|declared| declared.runtime == RuntimeKind::Remote)
     }
 
     fn runtime_of(&self, entry: &AgentEntry) -> Option<RuntimeKind> {
-        self.config.agent_types.get(&entry.agent_type).map(|declared| declared.runtime)
+        self.config().agent_types.get(&entry.agent_type).map(|declared| declared.runtime)
     }
 
     fn child_spec(&self, agent: &AgentSpec) -> ChildSpec {
-        let supervised = self.config.supervision.is_enabled();
+        let supervised = self.config().supervision.is_enabled();
         ChildSpec {
             name: agent.name.clone(),
             kind: ChildKind::Worker,
@@ -381,7 +387,7 @@ impl AgentMaker {
     }
 
     fn process(&self, agent: &Arc<AgentSpec>) -> ProcessSettings {
-        let contract_env = probed::notify_variables(agent, &self.config.provost.state_dir);
+        let contract_env = probed::notify_variables(agent, &self.config().provost.state_dir);
         ProcessSettings {
             base_env: self.base_env.as_ref().clone(),
             nats_url: agent.nats_access.then(|| self.nats_url.get()).flatten(),
@@ -402,7 +408,7 @@ impl AgentMaker {
         let settings = ProbedSettings {
             process,
             keeper: self.keeper.clone(),
-            state_dir: self.config.provost.state_dir.clone(),
+            state_dir: self.config().provost.state_dir.clone(),
             beats: self.beats.clone(),
             jitter: Arc::new(SystemJitter),
             commands: Arc::clone(&self.probe_commands),

@@ -28,6 +28,7 @@ use crate::daemon::nodes::{
     config_error, keeper_options, own, part_spec, sink, supervisor_node, supervisor_spec, wanted,
 };
 use crate::daemon::registry::Registry;
+use crate::daemon::reload::{ReloadParts, Reloader};
 use crate::daemon::remotes::NewcomerService;
 use crate::daemon::services::{EmbeddedService, Hosted};
 use crate::daemon::{Options, downstreams, services, settings};
@@ -53,27 +54,7 @@ use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
-/// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 18] = [
-    "root",
-    "system",
-    "agents",
-    "downstreams",
-    "keeper",
-    "nats_server",
-    "nats",
-    "outbox",
-    "presence",
-    "remotes",
-    "newcomers",
-    "coordinator",
-    "calls",
-    "commands",
-    "resources",
-    "dead_letters",
-    "insight",
-    "http",
-];
+pub use crate::daemon::nodes::OWN_NAMES;
 
 /// A daemon ready to be started.
 #[derive(Debug)]
@@ -90,6 +71,8 @@ pub struct Plan {
     pub slot: ConnectionSlot,
     /// Children of this daemon that may claim runs of an earlier one.
     pub wanted: Arc<BTreeSet<ChildName>>,
+    /// Carries out commands; signals need it, too.
+    pub handler: Arc<TreeHandler>,
 }
 
 /// What the parts of the daemon share while it is built.
@@ -119,13 +102,7 @@ impl Plan {
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
         let registry = Arc::new(Registry::open(&config.provost.state_dir)?);
-        let identity = Identity {
-            node: config.provost.node.clone(),
-            instance: ids.uuid(),
-            pid: std::process::id(),
-            host: options.environment.host().to_owned(),
-            since: clock.now(),
-        };
+        let identity = identity(options, (&ids, &clock));
         let connect = ConnectSettings::of(&config)
             .map_err(|error| config_error(&format!("nats.url: {error}")))?;
         let slot = ConnectionSlot::new();
@@ -183,16 +160,17 @@ impl Plan {
             tasks: watch::Sender::new(tasks_at_first(&options.config.config)),
             desk,
         };
-        let tree =
-            Box::pin(builder.tree(&handle, (connect, outbox), (remotes, ends), watching)).await?;
-        Ok(Self { tree, handle, keeper, launched, slot: plan_slot, wanted })
+        let commands = builder.handler(&handle, watching.as_ref())?;
+        let tree = builder.tree((&handle, &commands), (connect, outbox), (remotes, ends), watching);
+        let tree = Box::pin(tree).await?;
+        Ok(Self { tree, handle, keeper, launched, slot: plan_slot, wanted, handler: commands })
     }
 }
 
 impl Builder<'_> {
     async fn tree(
         &self,
-        handle: &TreeHandle,
+        (handle, handler): (&TreeHandle, &Arc<TreeHandler>),
         (connect, outbox): (ConnectSettings, OutboxService),
         (remotes, ends): (Remotes, RemoteEnds),
         watching: Option<Watching>,
@@ -203,7 +181,7 @@ impl Builder<'_> {
         let agents = self.agents()?;
         let (maker, tree) = (self.maker.clone(), handle.clone());
         let newcomers = NewcomerService::new(ends.newcomers, maker, tree, own("agents")?);
-        let handler = self.handler(handle, watching.as_ref())?;
+        let handler: Arc<dyn CommandHandler> = Arc::<TreeHandler>::clone(handler);
         let mut children = vec![supervisor_node(own("system")?, Strategy::OneForOne, system)?];
         if !self.desk.is_empty() {
             let downstreams = self.downstreams();
@@ -384,7 +362,7 @@ impl Builder<'_> {
         &self,
         handle: &TreeHandle,
         watching: Option<&Watching>,
-    ) -> Result<Arc<dyn CommandHandler>, DaemonError> {
+    ) -> Result<Arc<TreeHandler>, DaemonError> {
         let config = &self.config;
         let slot = self.slot.clone();
         let embedded = matches!(config.nats.target, NatsTarget::Embedded);
@@ -409,7 +387,15 @@ impl Builder<'_> {
         };
         let stop = self.options.stop.clone();
         let handler = TreeHandler::new(handle.clone(), self.maker.clone(), facts, stop);
-        let handler = handler.with_downstreams(Arc::new(self.desk.clone()));
+        let parts = ReloadParts {
+            tree: handle.clone(),
+            maker: self.maker.clone(),
+            desk: self.desk.clone(),
+            outside: self.outside.clone(),
+            top: own("agents")?,
+        };
+        let reloader = Reloader::new(parts, &self.options.config, self.identity.since);
+        let handler = handler.with_downstreams(Arc::new(self.desk.clone())).with_reloader(reloader);
         Ok(Arc::new(handler.with_alerts(watching.map(|watching| watching.desk.clone()))))
     }
 
@@ -495,5 +481,16 @@ impl Builder<'_> {
         let service: Arc<dyn Service> = Arc::new(service);
         let runtime = Arc::new(Hosted::new(service, self.outside.clone()));
         Ok(Node::worker(spec, runtime))
+    }
+}
+
+/// Who this life of the daemon is.
+fn identity(options: &Options, (ids, clock): (&Arc<dyn Ids>, &Arc<dyn WallClock>)) -> Identity {
+    Identity {
+        node: options.config.config.provost.node.clone(),
+        instance: ids.uuid(),
+        pid: std::process::id(),
+        host: options.environment.host().to_owned(),
+        since: clock.now(),
     }
 }

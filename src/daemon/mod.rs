@@ -21,6 +21,7 @@ pub mod lock;
 pub mod logs;
 mod nodes;
 pub mod registry;
+pub mod reload;
 pub mod remotes;
 pub mod services;
 pub mod settings;
@@ -28,7 +29,7 @@ pub mod sinks;
 mod snapshots;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use crate::config::{Environment, Loaded};
 use crate::daemon::build::Plan;
 use crate::daemon::connection_watch::ConnectionWatch;
 use crate::daemon::error::DaemonError;
+use crate::daemon::handler::TreeHandler;
 use crate::daemon::lock::StateLock;
 use crate::daemon::snapshots::Snapshots;
 use crate::protocol::event::Envelope;
@@ -118,9 +120,12 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         .build()
         .map_err(|source| DaemonError::System { what: "cannot start threads", source })?;
     let stop = options.stop.clone();
-    let signals = watch_signals(outside.handle(), &stop)?;
+    let handler = Arc::new(OnceLock::new());
+    let signals = watch_signals(outside.handle(), &stop, Arc::clone(&handler))?;
     let upkeep = outside.spawn(exporter::upkeep());
     let plan = outside.block_on(Plan::make(&options, outside.handle()))?;
+    let known = handler.set(Arc::clone(&plan.handler)).is_ok();
+    debug_assert!(known, "set once");
     let (keeper, launched) = (plan.keeper.clone(), plan.launched.clone());
     let reaping = adoption::reap_orphans(outside.handle(), keeper.clone())?;
     let wanted = Arc::clone(&plan.wanted);
@@ -137,10 +142,11 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     ended
 }
 
-/// SIGTERM and SIGINT stop the daemon; SIGHUP would reload, which this version cannot.
+/// SIGTERM and SIGINT stop the daemon; SIGHUP reads the configuration again.
 fn watch_signals(
     outside: &Handle,
     stop: &CancellationToken,
+    handler: Arc<OnceLock<Arc<TreeHandler>>>,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let _context = outside.enter();
     let failed = |source| DaemonError::System { what: "cannot watch signals", source };
@@ -155,9 +161,13 @@ fn watch_signals(
             tokio::select! {
                 _ = term.recv() => stop.cancel(),
                 _ = int.recv() => stop.cancel(),
-                _ = hup.recv() => {
-                    tracing::warn!("SIGHUP ignored: this version reads its configuration at start");
-                }
+                _ = hup.recv() => match handler.get() {
+                    _ if stop.is_cancelled() => {
+                        tracing::warn!("SIGHUP while stopping: nothing is reloaded");
+                    }
+                    Some(handler) => handler.reload_on_signal(),
+                    None => tracing::warn!("SIGHUP while starting: what is read now counts"),
+                },
             }
         }
     }))

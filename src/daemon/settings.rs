@@ -10,7 +10,7 @@ use crate::protocol::fact::Severity;
 use crate::protocol::id::ChildName;
 use crate::protocol::spec::OnDaemonExit;
 use crate::transport::embedded::{BinarySearch, Durability, EmbeddedSettings};
-use crate::transport::outbox::{self, OutboxSettings, PublishMode};
+use crate::transport::outbox::{self, OutboxSettings, PublishMode, SPOOL_FOLDER};
 use crate::transport::streams::{
     CoordinationStreams, Storage, StreamProfile, StreamSettings, daemon_streams,
 };
@@ -130,7 +130,7 @@ pub fn durability(durability: config::Durability) -> Durability {
 #[must_use]
 pub fn outbox(config: &Config, name: ChildName) -> OutboxSettings {
     let events = &config.events;
-    let spool = config.provost.state_dir.join("outbox");
+    let spool = config.provost.state_dir.join(SPOOL_FOLDER);
     OutboxSettings {
         bound_events: u64::try_from(events.outbox_max_events).unwrap_or(u64::MAX),
         bound_bytes: events.outbox_max_bytes,

@@ -65,6 +65,12 @@ impl Circuit {
         }
     }
 
+    /// Takes other rules; its state and what was counted stay.
+    pub fn reconfigure(&mut self, spec: CircuitSpec) {
+        self.restarts.reconfigure(spec.limit);
+        self.spec = spec;
+    }
+
     /// Counts a failure that asks for a restart and judges it.
     pub fn on_failure(&mut self, now: Instant) -> Judgement {
         use crate::logic::intensity::Verdict;

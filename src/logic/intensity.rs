@@ -42,6 +42,15 @@ impl Intensity {
         Self { limit, times: VecDeque::new() }
     }
 
+    /// Takes another limit; restarts that were counted stay, as far as the new limit needs them.
+    pub fn reconfigure(&mut self, limit: Limit) {
+        self.limit = limit;
+        let kept = usize::try_from(limit.intensity).unwrap_or(usize::MAX);
+        while kept < self.times.len() {
+            self.times.pop_front();
+        }
+    }
+
     /// Counts a restart at `now`.
     pub fn add(&mut self, now: Instant) -> Tally {
         self.forget_before(now);
@@ -130,6 +139,20 @@ mod tests {
         window.clear();
         assert_eq!(window.in_window(origin), 0);
         assert_eq!(window.add(origin).verdict, Verdict::Within);
+    }
+
+    #[test]
+    fn another_limit_judges_what_was_counted_before() {
+        let origin = Instant::now();
+        let at = |ms| origin + Duration::from_millis(ms);
+        let mut window = Intensity::new(limit(3, 1000));
+        for ms in [0, 1, 2] {
+            assert_eq!(window.add(at(ms)).verdict, Verdict::Within);
+        }
+        window.reconfigure(limit(4, 1000));
+        assert_eq!(window.add(at(3)), Tally { in_window: 4, verdict: Verdict::Within });
+        window.reconfigure(limit(2, 1000));
+        assert_eq!(window.add(at(4)), Tally { in_window: 3, verdict: Verdict::Exceeded });
     }
 
     proptest! {

@@ -11,6 +11,7 @@ pub mod intensity;
 pub mod ledger;
 
 pub mod circuit;
+pub mod reload;
 pub mod restart;
 
 pub mod breaker;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::{AgentTypeName, ChildName, NodeName};
 use crate::protocol::insight::{AlertList, AlertRequest, SilenceRequest};
+use crate::protocol::reload::{ConfigPlan, ConfigStatus, ReloadRequest};
 use crate::protocol::route::{RouteAnswer, RouteQuery};
 use crate::protocol::status::{AgentStatus, CircuitStatus, TreeNode};
 
@@ -145,8 +146,8 @@ pub enum ControlCommand {
     Resume(EmptyRequest),
     /// Takes no new work; what runs goes on.
     Drain(EmptyRequest),
-    /// Reads the configuration again.
-    Reload(EmptyRequest),
+    /// Reads the configuration again and carries out what has changed.
+    Reload(ReloadRequest),
     /// Stops the daemon and everything under it.
     Shutdown(EmptyRequest),
     /// Sets a child's circuit by hand.
@@ -275,6 +276,9 @@ pub struct Answer {
     /// Alerts and silences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<Box<AlertList>>,
+    /// What a reload changes, or has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<ConfigPlan>>,
     /// The refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CommandError>,
@@ -347,6 +351,9 @@ pub struct SystemStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, CircuitStatus>")]
     pub downstreams: BTreeMap<ChildName, CircuitStatus>,
+    /// The configuration, where there are files to read it from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Box<ConfigStatus>>,
 }
 
 /// What the daemon is doing.

@@ -22,6 +22,7 @@ pub mod command;
 pub mod dead_letter;
 pub mod downstream;
 pub mod insight;
+pub mod reload;
 pub mod resource;
 pub mod route;
 pub mod shown;

@@ -10,6 +10,7 @@ use crate::protocol::command::{
     AgentCommand, AgentRequest, COMMAND_BYTES_MAX, CircuitRequest, CommandError, ControlCommand,
     EmptyRequest, ErrorKind, GRACE_MS_MAX, LOG_LINES_MAX, LogsRequest, SpawnRequest,
 };
+use crate::protocol::reload::{RELOAD_TEXT_BYTES_MAX, ReloadRequest};
 use crate::protocol::route::RouteQuery;
 use crate::transport::unique::UniqueMap;
 
@@ -76,7 +77,7 @@ pub fn parse_control_command(bytes: &[u8]) -> Result<ControlCommand, CommandErro
         "pause" => read(name, rest).map(ControlCommand::Pause),
         "resume" => read(name, rest).map(ControlCommand::Resume),
         "drain" => read(name, rest).map(ControlCommand::Drain),
-        "reload" => read(name, rest).map(ControlCommand::Reload),
+        "reload" => read(name, rest).and_then(checked_reload).map(ControlCommand::Reload),
         "shutdown" => read(name, rest).map(ControlCommand::Shutdown),
         "route" => read(name, rest).and_then(checked_route).map(ControlCommand::Route),
         "alerts" => read(name, rest).map(ControlCommand::Alerts),
@@ -90,6 +91,20 @@ pub fn parse_control_command(bytes: &[u8]) -> Result<ControlCommand, CommandErro
             })
             .map(ControlCommand::Circuit),
     }
+}
+
+fn checked_reload(request: ReloadRequest) -> Result<ReloadRequest, CommandError> {
+    let fields = [("plan", &request.plan), ("by", &request.by), ("reason", &request.reason)];
+    for (field, text) in fields {
+        let bytes = text.as_ref().map_or(0, String::len);
+        if RELOAD_TEXT_BYTES_MAX < bytes {
+            return Err(invalid(
+                format!("{field:?} is {bytes} bytes; at most {RELOAD_TEXT_BYTES_MAX} are allowed"),
+                "give a shorter one",
+            ));
+        }
+    }
+    Ok(request)
 }
 
 fn checked_route(query: RouteQuery) -> Result<RouteQuery, CommandError> {

@@ -1,12 +1,15 @@
 //! Calls under way: who asked, which child a call adds or forgets, and the answer.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
-use crate::actors::shell::Shell;
-use crate::actors::shell::show::Listing;
-use crate::actors::tree::{DynamicChildren, Node, lock};
+use crate::actors::shell::show::{Listing, face};
+use crate::actors::shell::{MadeFor, Shell};
+use crate::actors::tree::{Body, DynamicChildren, Node, lock};
 use crate::logic::restart::{Call, CallId, Input, Refusal, Reply};
 use crate::protocol::id::ChildName;
+use crate::protocol::spec::{ChildSpec, SupervisorSpec};
 
 /// A call that waits for its answer.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub(in crate::actors::shell) struct Pending {
     spare: Option<Node>,
     /// The child that the call would forget.
     deleted: Option<ChildName>,
+    /// The rules of a child, and what it is from its next run on if that changes.
+    replaced: Option<(Arc<ChildSpec>, Option<Body>)>,
+    /// What the supervisor itself goes by from now on.
+    rules: Option<SupervisorSpec>,
 }
 
 impl Shell {
@@ -33,9 +40,17 @@ impl Shell {
     ) {
         let child = child_of(&request).cloned();
         let about = child.clone();
-        let mut pending = Pending { reply, about, added: None, spare: None, deleted: None };
+        let mut pending = Pending {
+            reply,
+            about,
+            added: None,
+            spare: None,
+            deleted: None,
+            replaced: None,
+            rules: None,
+        };
         match (&request, node) {
-            (Call::StartChild(spec), Some(node)) => {
+            (Call::StartChild(spec) | Call::IntroduceChild(spec), Some(node)) => {
                 let waits = self.is_being_added(&spec.name);
                 let new = self.view(&spec.name).is_none();
                 // Whoever asked first brings the body; the others wait for his answer.
@@ -50,6 +65,10 @@ impl Shell {
                 *place = Some(node);
             }
             (Call::DeleteChild(name), _) => pending.deleted = Some(name.clone()),
+            (Call::ReconfigureChild(spec), node) => {
+                pending.replaced = Some((Arc::new(spec.clone()), node.map(|node| node.body)));
+            }
+            (Call::Reconfigure(spec), _) => pending.rules = Some(spec.clone()),
             _ => {}
         }
         if let Some(child) = &child {
@@ -106,7 +125,47 @@ impl Shell {
         if let Some(deleted) = pending.deleted.filter(|_| done) {
             self.forget(&deleted);
         }
+        if let Some((spec, body)) = pending.replaced.filter(|_| done) {
+            self.replace(spec, body);
+        }
+        if let Some(rules) = pending.rules.filter(|_| done) {
+            self.go_by(rules);
+        }
         Some((pending.reply, reply))
+    }
+
+    /// A child has other rules, or is something else from its next run on; the present run goes on.
+    fn replace(&mut self, spec: Arc<ChildSpec>, body: Option<Body>) {
+        let name = spec.name.clone();
+        let Some(kid) = self.kids.get_mut(&name) else { return };
+        if let Some(body) = body {
+            // The worker between two runs would begin the next one of what it was made for.
+            kid.idle = None;
+            if kid.live.is_some() {
+                kid.made_for = MadeFor::Former;
+            }
+            kid.body = body;
+            if let Some(agent) = kid.agent().cloned() {
+                self.ports.board.update(&name, |entry| entry.agent = Some(face(&agent)));
+            }
+        }
+        if kid.listed {
+            let node = Node { spec, body: kid.body.clone() };
+            let mut tree = lock(&self.tree);
+            self.forgotten.clear(&mut tree);
+            if let Some(listed) = tree.children.iter_mut().find(|one| one.spec.name == name) {
+                *listed = node;
+            }
+        }
+    }
+
+    /// The supervisor itself goes by other rules.
+    fn go_by(&mut self, rules: SupervisorSpec) {
+        lock(&self.tree).supervisor = rules.clone();
+        self.ports.board.update(&self.spec.name, |entry| {
+            entry.supervisor = Some((rules.strategy, rules.limit));
+        });
+        self.spec = rules;
     }
 
     fn give_up_added(&mut self, added: &ChildName, refusal: &Refusal) {
@@ -142,13 +201,15 @@ impl Shell {
 
 fn child_of(request: &Call) -> Option<&ChildName> {
     match request {
-        Call::StartChild(spec) => Some(&spec.name),
+        Call::StartChild(spec) | Call::IntroduceChild(spec) | Call::ReconfigureChild(spec) => {
+            Some(&spec.name)
+        }
         Call::TerminateChild(name)
         | Call::RestartChild(name)
         | Call::DeleteChild(name)
         | Call::BounceChild(name)
         | Call::ResetChild(name)
         | Call::SetCircuit(name, _) => Some(name),
-        Call::Pause | Call::Resume => None,
+        Call::Pause | Call::Resume | Call::Reconfigure(_) => None,
     }
 }

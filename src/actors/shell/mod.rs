@@ -65,6 +65,15 @@ struct Live {
     cell: Cell,
 }
 
+/// What a worker was made for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum MadeFor {
+    /// What the child is.
+    Present,
+    /// What it was before it was replaced: its next run has another worker.
+    Former,
+}
+
 /// A child.
 #[derive(Debug)]
 struct Kid {
@@ -76,6 +85,8 @@ struct Kid {
     live: Option<Live>,
     /// Its worker, between two runs.
     idle: Option<Seat>,
+    /// What the worker of the present run was made for.
+    made_for: MadeFor,
     intake: Intake,
     /// What speaks for the present run, if something does.
     health: Option<Box<RunHealth>>,
@@ -289,9 +300,12 @@ impl Shell {
             return;
         };
         kid.idle = match (kid.live.take().map(|live| live.cell), cast) {
-            (Some(Cell::Worker(seat)), Cast::Same) => Some(seat),
+            (Some(Cell::Worker(seat)), Cast::Same) if kid.made_for == MadeFor::Present => {
+                Some(seat)
+            }
             (Some(Cell::Worker(_) | Cell::Supervisor(_)) | None, _) => None,
         };
+        kid.made_for = MadeFor::Present;
         kid.health = None;
         let input = match end {
             RunEnd::Exited(exit) => Input::Exited { child: child.clone(), generation, exit },

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::actors::shell::{ENDED_SHOWN_MAX, Kid, Live, Shell, about, standing_of, state_of, tell};
+use crate::actors::shell::{
+    ENDED_SHOWN_MAX, Kid, Live, MadeFor, Shell, about, standing_of, state_of, tell,
+};
 use crate::actors::tree::{Body, DynamicChildren, Family, Node};
 use crate::board::{AgentFace, Entry};
 use crate::logic::lifecycle::{self, Intake};
@@ -270,7 +272,16 @@ impl Shell {
         self.kids_made = self.kids_made.saturating_add(1);
         let order = self.kids_made;
         let intake = Intake::Open;
-        let kid = Kid { body, order, listed: false, live: None, idle: None, intake, health: None };
+        let kid = Kid {
+            body,
+            order,
+            listed: false,
+            live: None,
+            idle: None,
+            made_for: MadeFor::Present,
+            intake,
+            health: None,
+        };
         self.kids.insert(name, kid);
         order
     }
@@ -362,14 +373,6 @@ impl Shell {
         kind: ChildKind,
         agent: Option<&AgentSpec>,
     ) -> Entry {
-        let face = |agent: &AgentSpec| AgentFace {
-            agent_id: agent.agent_id.clone(),
-            agent_type: agent.agent_type.clone(),
-            runtime: agent.runtime,
-            labels: agent.labels.clone(),
-            capabilities: agent.capabilities.clone(),
-            slots: agent.slots.max(1),
-        };
         Entry {
             name: name.clone(),
             kind,
@@ -393,5 +396,17 @@ impl Shell {
             place: None,
             told: None,
         }
+    }
+}
+
+/// What readers see of an agent's declaration.
+pub(in crate::actors::shell) fn face(agent: &AgentSpec) -> AgentFace {
+    AgentFace {
+        agent_id: agent.agent_id.clone(),
+        agent_type: agent.agent_type.clone(),
+        runtime: agent.runtime,
+        labels: agent.labels.clone(),
+        capabilities: agent.capabilities.clone(),
+        slots: agent.slots.max(1),
     }
 }

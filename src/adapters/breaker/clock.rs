@@ -84,16 +84,18 @@ impl Ticks {
         now
     }
 
-    /// Nanoseconds since the start, exactly; above 0.
+    /// Nanoseconds since a moment before the start; above 0. Differences are exact.
     #[inline]
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock of the breakers")]
     pub fn now_ns(&self) -> u64 {
         match &self.source {
             Source::Monotonic { origin, .. } => {
-                nanos(Instant::now().duration_since(*origin)).max(1)
+                nanos(Instant::now().duration_since(*origin)).saturating_add(1)
             }
-            Source::Manual => self.now_ms.load(Ordering::Acquire).saturating_mul(1_000_000).max(1),
+            Source::Manual => {
+                self.now_ms.load(Ordering::Acquire).saturating_mul(1_000_000).saturating_add(1)
+            }
         }
     }
 

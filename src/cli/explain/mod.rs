@@ -46,6 +46,9 @@ const CATCH_UP_TRIES: u32 = 20;
 /// Time between two such readings.
 const CATCH_UP_EVERY: Duration = Duration::from_millis(150);
 
+/// Kinds of events by which somebody tells what they saw: nobody is affected by that.
+const WATCHING: [&str; 3] = ["supervision.health", "supervision.pattern", "supervision.alert"];
+
 /// Other children that are named as affected.
 const AFFECTED_MAX: usize = 20;
 
@@ -322,7 +325,8 @@ fn causes(
         let follows = cause.is_some_and(|cause| known.get(cause).copied().unwrap_or(false));
         let of_it = follows || known.get(&tale.link.id).copied().unwrap_or(false);
         known.insert(tale.link.id.clone(), of_it);
-        if of_it && tale.link.name != name.as_str() && tale.link.kind != "supervision.health" {
+        if of_it && tale.link.name != name.as_str() && !WATCHING.contains(&tale.link.kind.as_str())
+        {
             names.insert(tale.link.name.as_str());
         }
     }

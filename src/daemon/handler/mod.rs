@@ -24,8 +24,9 @@ use crate::actors::tree::TreeHandle;
 use crate::board::Entry;
 use crate::daemon::agents::AgentMaker;
 use crate::daemon::coordinator::Questions;
-use crate::daemon::handler::refusals::{no_alerts, refused, reload_refused, stopping, unknown};
+use crate::daemon::handler::refusals::{no_alerts, refused, stopping, unknown};
 use crate::daemon::insight::watch::{AlertAsk, AlertDesk};
+use crate::daemon::reload::Reloader;
 use crate::logic::restart::Call;
 use crate::ports::{BoxFuture, CommandHandler, DownstreamCalls};
 use crate::protocol::command::{
@@ -92,6 +93,7 @@ pub struct TreeHandler {
     shutdown: CancellationToken,
     downstreams: Option<Arc<dyn DownstreamCalls>>,
     alerts: Option<AlertDesk>,
+    reloader: Option<Reloader>,
 }
 
 /// A place of the pool and a name, given back on drop.
@@ -138,23 +140,18 @@ impl CommandHandler for TreeHandler {
 
     fn control(&self, command: ControlCommand) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            if !matches!(
-                command,
-                ControlCommand::Status(_)
-                    | ControlCommand::Tree(_)
-                    | ControlCommand::Route(_)
-                    | ControlCommand::Alerts(_)
-            ) && let Err(refused) = self.maker.check_change()
+            if !only_looks(&command)
+                && let Err(refused) = self.maker.check_change()
             {
                 return refused.into();
             }
             let outcome = match command {
-                ControlCommand::Status(_) => Ok(self.system()),
+                ControlCommand::Status(_) => Ok(self.system_and_files().await),
                 ControlCommand::Tree(_) => Ok(self.whole_tree()),
                 ControlCommand::Pause(_) => self.pause().await,
                 ControlCommand::Resume(_) => self.resume_all().await,
                 ControlCommand::Drain(_) => self.drain_all(),
-                ControlCommand::Reload(_) => Err(reload_refused()),
+                ControlCommand::Reload(request) => self.reload(request).await,
                 ControlCommand::Shutdown(_) => Ok(self.begin_shutdown()),
                 ControlCommand::Circuit(request) => self.circuit(&request).await,
                 ControlCommand::Route(query) => self.route(query).await,
@@ -190,6 +187,7 @@ impl TreeHandler {
             shutdown,
             downstreams: None,
             alerts: None,
+            reloader: None,
         }
     }
 
@@ -210,6 +208,12 @@ impl TreeHandler {
             Some(desk) => desk.ask(ask).await,
             None => Err(no_alerts()),
         }
+    }
+
+    /// The handler of a daemon that can read its configuration again.
+    #[must_use]
+    pub fn with_reloader(self, reloader: Reloader) -> Self {
+        Self { reloader: Some(reloader), ..self }
     }
 
     async fn circuit(&self, request: &CircuitRequest) -> Outcome {
@@ -290,6 +294,25 @@ impl TreeHandler {
     fn status_of(&self, entry: &Entry) -> Result<AgentStatus, CommandError> {
         let status = entry.agent_status(&self.facts.node, now());
         status.ok_or_else(|| unknown(entry.name.as_str(), "it is not an agent"))
+    }
+}
+
+/// Whether a command changes nothing.
+fn only_looks(command: &ControlCommand) -> bool {
+    match command {
+        ControlCommand::Status(_)
+        | ControlCommand::Tree(_)
+        | ControlCommand::Route(_)
+        | ControlCommand::Alerts(_) => true,
+        ControlCommand::Reload(request) => request.dry_run,
+        ControlCommand::Pause(_)
+        | ControlCommand::Resume(_)
+        | ControlCommand::Drain(_)
+        | ControlCommand::Shutdown(_)
+        | ControlCommand::Circuit(_)
+        | ControlCommand::Silence(_)
+        | ControlCommand::Unsilence(_)
+        | ControlCommand::ResolveAlert(_) => false,
     }
 }
 

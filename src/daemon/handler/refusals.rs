@@ -39,14 +39,6 @@ pub(in crate::daemon::handler) fn stopping() -> CommandError {
     CommandError::new(ErrorKind::Unavailable, message, "start it again with `provost up`")
 }
 
-pub(in crate::daemon::handler) fn reload_refused() -> CommandError {
-    CommandError::new(
-        ErrorKind::WrongState,
-        "reload is not in this version",
-        "check the file with `provost config validate`, then restart the daemon",
-    )
-}
-
 /// A child that is gone already is as good as one that was stopped or deleted.
 pub(in crate::daemon::handler) fn ignore_missing(
     error: TreeError,

@@ -30,7 +30,7 @@ impl TreeHandler {
     }
 
     fn by_board(&self, query: RouteQuery) -> Result<RouteAnswer, CommandError> {
-        let mut router = Router::new(settings::routing(self.maker.config()));
+        let mut router = Router::new(settings::routing(&self.maker.config()));
         for entry in self.tree.board().agents() {
             let Some(agent) = entry.agent else { continue };
             let routed = AgentEntry {

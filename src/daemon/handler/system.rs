@@ -6,9 +6,11 @@ use crate::actors::tree::Drain;
 use crate::adapters::care::state_with;
 use crate::board::Entry;
 use crate::daemon::handler::{Outcome, TreeHandler, lock, now};
+use crate::daemon::reload::Via;
 use crate::logic::restart::Call;
-use crate::protocol::command::{Answer, SystemMode, SystemStatus};
+use crate::protocol::command::{Answer, CommandError, ErrorKind, SystemMode, SystemStatus};
 use crate::protocol::id::ChildName;
+use crate::protocol::reload::ReloadRequest;
 use crate::protocol::status::{CircuitStatus, TreeNode};
 
 impl TreeHandler {
@@ -53,8 +55,47 @@ impl TreeHandler {
             state_dir: self.facts.state_dir.display().to_string(),
             subject_prefix: self.facts.subject_prefix.clone(),
             downstreams: self.circuits(),
+            config: None,
         };
         Answer { system: Some(Box::new(system)), ..Answer::done() }
+    }
+
+    /// The same, with how the files on disk stand to what runs.
+    pub(in crate::daemon::handler) async fn system_and_files(&self) -> Answer {
+        let mut answer = self.system();
+        let config = match &self.reloader {
+            Some(reloader) => reloader.status().await,
+            None => None,
+        };
+        if let Some(system) = &mut answer.system {
+            system.config = config.map(Box::new);
+        }
+        answer
+    }
+
+    pub(in crate::daemon::handler) async fn reload(&self, request: ReloadRequest) -> Outcome {
+        if !request.dry_run {
+            self.check_mode()?;
+        }
+        match &self.reloader {
+            Some(reloader) => reloader.reload(request, Via::Request).await,
+            None => Err(CommandError::new(
+                ErrorKind::WrongState,
+                "this daemon has no configuration to read again",
+                "start it with `provost up -f FILE`",
+            )),
+        }
+    }
+
+    /// Reloads because of a signal, which needs no permission; returns at once.
+    pub fn reload_on_signal(&self) {
+        match (self.check_mode(), &self.reloader) {
+            (Ok(()), Some(reloader)) => reloader.on_signal(),
+            (Ok(()), None) => tracing::error!("SIGHUP: there is no configuration to read again"),
+            (Err(error), _) => {
+                tracing::error!(error = error.message, hint = error.hint, "SIGHUP: not reloaded");
+            }
+        }
     }
 
     pub(in crate::daemon::handler) async fn pause(&self) -> Outcome {

@@ -42,6 +42,9 @@ impl Supervisor {
             Call::BounceChild(name) => self.bounce_child(turn, call, &name),
             Call::ResetChild(name) => self.reset_child(turn, call, &name),
             Call::SetCircuit(name, set) => self.set_circuit(turn, call, &name, set),
+            Call::IntroduceChild(spec) => self.introduce_child(turn, call, spec),
+            Call::ReconfigureChild(spec) => self.reconfigure_child(turn, call, spec),
+            Call::Reconfigure(spec) => self.reconfigure(turn, call, spec),
             Call::Pause => {
                 self.starts = Starts::Paused;
                 turn.reply(call, Reply::Ok);
@@ -300,14 +303,16 @@ impl Call {
     /// The child that the call concerns.
     fn about(&self) -> Option<&ChildName> {
         match self {
-            Self::StartChild(spec) => Some(&spec.name),
+            Self::StartChild(spec) | Self::IntroduceChild(spec) | Self::ReconfigureChild(spec) => {
+                Some(&spec.name)
+            }
             Self::TerminateChild(name)
             | Self::RestartChild(name)
             | Self::DeleteChild(name)
             | Self::BounceChild(name)
             | Self::ResetChild(name)
             | Self::SetCircuit(name, _) => Some(name),
-            Self::Pause | Self::Resume => None,
+            Self::Pause | Self::Resume | Self::Reconfigure(_) => None,
         }
     }
 }

@@ -51,13 +51,15 @@
 //!   supervisor that gives up.
 //!
 //! `types` has the interface, `machine` the mailbox and what drives it, `runs` one child's starts
-//! and ends, `failure` the judgement, `judged` what rules about ends ask for, `group` the group operations, `pending` those that wait, `calls` what people ask for.
+//! and ends, `failure` the judgement, `judged` what rules about ends ask for, `group` the group operations, `pending` those that wait, `calls` what people ask for,
+//! `change` other rules for what runs.
 
 mod types;
 
 mod machine;
 
 mod calls;
+mod change;
 mod failure;
 mod group;
 mod judged;

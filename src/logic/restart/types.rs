@@ -9,7 +9,7 @@ use crate::protocol::command::CircuitSet;
 use crate::protocol::decision::DecisionRecord;
 use crate::protocol::exit::{ChildExit, StartError};
 use crate::protocol::id::{ChildName, Generation};
-use crate::protocol::spec::{ChildSpec, Shutdown};
+use crate::protocol::spec::{ChildSpec, Shutdown, SupervisorSpec};
 use crate::protocol::status::CircuitState;
 
 /// Tells the calls of one supervisor apart; chosen by the caller.
@@ -88,6 +88,13 @@ pub enum Call {
     ResetChild(ChildName),
     /// Sets a child's circuit by hand.
     SetCircuit(ChildName, CircuitSet),
+    /// Adds a child as one that was there from the beginning: a start that fails is judged by its
+    /// own rules. Answered before it is up.
+    IntroduceChild(ChildSpec),
+    /// Gives a child other rules; its run and its account stay.
+    ReconfigureChild(ChildSpec),
+    /// Gives the supervisor itself other rules; its children and its account stay.
+    Reconfigure(SupervisorSpec),
     /// Holds all new starts (restarts, trials); what runs goes on.
     Pause,
     /// Takes a pause back.

@@ -52,6 +52,8 @@ mod record;
 mod spool;
 mod writer;
 
+pub use crate::transport::outbox::spool::{SPOOL_FOLDER, waiting_in};
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -31,6 +31,19 @@ const FILE_NAME: &str = "events.spool";
 const NEW_FILE_NAME: &str = "events.spool.new";
 const LOCK_NAME: &str = "lock";
 
+/// The folder of the spool in the state folder.
+pub const SPOOL_FOLDER: &str = "outbox";
+
+/// Events in the spool of a folder that nobody uses now which were not acknowledged; `None` where
+/// there is no spool that can be read. The file is only read.
+#[must_use]
+pub fn waiting_in(folder: &Path) -> Option<usize> {
+    let bytes = fs::read(folder.join(FILE_NAME)).ok()?;
+    let recovered = record::scan(&bytes).ok()?.recovered;
+    let waits = |event: &&Event| recovered.marks.cursor < event.seq;
+    Some(recovered.events.iter().filter(waits).count())
+}
+
 /// How hard the file tries to survive a power cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sync {

@@ -1,6 +1,8 @@
 //! The command line as a program: exit codes, what goes to which stream, what needs no daemon.
 
 mod errors;
+mod every_command;
+mod operating;
 mod over_nats;
 mod top;
 

@@ -1,12 +1,14 @@
 //! The whole daemon: the real binary, a real `nats-server`, real processes.
 
 mod adoption;
+mod control;
 mod crash;
 mod doors;
 mod limits;
 mod logs;
 mod outage;
 mod permission;
+mod reload;
 mod remotes;
 mod rules;
 

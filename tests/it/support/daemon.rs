@@ -69,6 +69,16 @@ impl Daemon {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn up(&mut self) {
         self.spawn();
+        self.answers();
+    }
+
+    /// As [`Self::up`], naming no configuration file.
+    pub(crate) fn up_without_file(&mut self) {
+        self.spawn_with(&["up"]);
+        self.answers();
+    }
+
+    fn answers(&mut self) {
         let mut last = String::new();
         let answered = eventually_blocking("the daemon answers", || {
             let output = self.cli(&["status", "-o", "json"]);
@@ -83,8 +93,13 @@ impl Daemon {
 
     /// Starts the daemon and does not wait.
     pub(crate) fn spawn(&mut self) {
+        let config = self.config.clone();
+        self.spawn_with(&["up", "-f", config.to_str().unwrap()]);
+    }
+
+    fn spawn_with(&mut self, words: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.command(&["up", "-f", self.config.to_str().unwrap()]);
+        let mut command = self.command(words);
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());

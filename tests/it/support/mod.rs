@@ -34,7 +34,6 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -
 /// As [`eventually`], for a value that is looked at again and again; gives back the last one when
 /// it is never as wanted.
 pub(crate) async fn eventually_told<V, T>(
-    what: &str,
     mut look: impl AsyncFnMut() -> V,
     wanted: impl Fn(&V) -> Option<T>,
 ) -> Result<T, V> {
@@ -45,7 +44,6 @@ pub(crate) async fn eventually_told<V, T>(
             return Ok(found);
         }
         if deadline <= Instant::now() {
-            eprintln!("not within {DEADLINE:?}: {what}");
             return Err(value);
         }
         tokio::time::sleep(LOOK_EVERY).await;

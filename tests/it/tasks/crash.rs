@@ -149,6 +149,7 @@ async fn kills_of_everything_lose_and_double_nothing() {
 }
 
 /// Runs so many tasks through faults, and audits the log.
+#[expect(clippy::print_stdout, reason = "the seed of a failure is to be known")]
 async fn survive(seed: u64, tasks: usize) {
     println!("seed {seed}");
     // What an agent said to a daemon that died before it was recorded is found by its lease.

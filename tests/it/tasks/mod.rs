@@ -174,16 +174,14 @@ pub(crate) async fn all_submissions_are_gone(daemon: &Daemon) {
     let context = async_nats::jetstream::new(embedded_client(daemon).await);
     let mut stream = context.get_stream("TASKS").await.unwrap();
     let open = async || stream.info().await.unwrap().state.messages;
-    crate::support::eventually_told("all submissions have left their stream", open, |open| {
-        (*open == 0).then_some(())
-    })
-    .await
-    .unwrap_or_else(|open| {
-        let list = daemon.json(&["task", "list", "-n", "10000"]);
-        let tasks = list["tasks"].as_array().unwrap().iter();
-        let ends = ["completed", "failed", "cancelled", "expired", "rejected"];
-        let under_way = |task: &&Value| !ends.contains(&task["state"].as_str().unwrap());
-        let under_way: Vec<&Value> = tasks.filter(under_way).collect();
-        panic!("{open} submissions are open; under way: {under_way:?}")
-    });
+    crate::support::eventually_told(open, |open| (*open == 0).then_some(())).await.unwrap_or_else(
+        |open| {
+            let list = daemon.json(&["task", "list", "-n", "10000"]);
+            let tasks = list["tasks"].as_array().unwrap().iter();
+            let ends = ["completed", "failed", "cancelled", "expired", "rejected"];
+            let under_way = |task: &&Value| !ends.contains(&task["state"].as_str().unwrap());
+            let under_way: Vec<&Value> = tasks.filter(under_way).collect();
+            panic!("{open} submissions are open; under way: {under_way:?}")
+        },
+    );
 }

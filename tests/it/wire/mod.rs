@@ -6,6 +6,7 @@
 //! in the environment goldens and schemas are written anew; read the difference before it is
 //! committed.
 
+mod answer_samples;
 mod arbitrary;
 mod downstreams;
 mod events;

@@ -6,7 +6,7 @@ use provost::protocol::command::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::wire::samples::answers;
+use crate::wire::answer_samples::answers;
 use crate::wire::{check_file, goldens};
 
 /// Every request of `agent.command`, by the name of its golden file.

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use provost::protocol::command::{
-    Answer, CommandError, ErrorKind, LogLines, NatsStatus, OutboxStatus, SystemMode, SystemStatus,
-    TasksStatus,
-};
+use provost::protocol::command::{NatsStatus, OutboxStatus, SystemMode, SystemStatus, TasksStatus};
 use provost::protocol::decision::{DecisionRecord, Inputs, NextAction, NextKind, Reason, Rule};
 use provost::protocol::event::{CONTENT_TYPE, Envelope, SPEC_VERSION};
 use provost::protocol::exit::ExitCodes;
@@ -16,7 +13,7 @@ use provost::protocol::fact::{
     SupervisorReported, SystemReported,
 };
 use provost::protocol::id::{AgentId, Generation, SubjectId};
-use provost::protocol::route::{Against, Candidate, Distribution, RouteAnswer, Standing};
+use provost::protocol::reload::ConfigStatus;
 use provost::protocol::shown::{AgentIdentity, ChildRemoved, ChildShown, Snapshot};
 use provost::protocol::spec::{ChildKind, Limit, OnExceeded, RestartType, Strategy};
 use provost::protocol::status::{
@@ -341,7 +338,7 @@ pub(super) fn other_statuses() -> Vec<AgentStatus> {
     vec![quarantined, running]
 }
 
-fn tree() -> TreeNode {
+pub(super) fn tree() -> TreeNode {
     let worker = TreeNode {
         name: "w1".parse().unwrap(),
         kind: ChildKind::Worker,
@@ -369,7 +366,7 @@ fn tree() -> TreeNode {
     }
 }
 
-fn system() -> SystemStatus {
+pub(super) fn system() -> SystemStatus {
     SystemStatus {
         node: "node-1".parse().unwrap(),
         version: "0.1.0".to_owned(),
@@ -410,74 +407,18 @@ fn system() -> SystemStatus {
         state_dir: "state".to_owned(),
         subject_prefix: String::new(),
         downstreams: BTreeMap::from([("backend".parse().unwrap(), CircuitStatus::default())]),
+        config: Some(Box::new(ConfigStatus {
+            files: vec!["provost.toml".to_owned()],
+            loaded_at: Some(time()),
+            changes: 2,
+            held: 1,
+            faults: Vec::new(),
+            refused: None,
+        })),
     }
 }
 
-/// Two agents; one lacks something and does not run.
-fn route() -> RouteAnswer {
-    let status = agent_status();
-    let picked = Candidate {
-        agent_id: status.agent_id.clone(),
-        name: status.name.clone(),
-        picked: true,
-        score: Some(0.25),
-        inflight: 1,
-        slots: 4,
-        weight: 4,
-        against: Vec::new(),
-    };
-    let other = Candidate {
-        agent_id: "w2".parse().unwrap(),
-        name: "w2".parse().unwrap(),
-        picked: false,
-        score: None,
-        inflight: 0,
-        slots: 1,
-        weight: 1,
-        against: vec![
-            Against::LacksCapability { capability: "review".to_owned() },
-            Against::NotRoutable { standing: Standing::CircuitOpen },
-        ],
-    };
-    let decision = DecisionRecord {
-        reason: Reason::AgentPicked,
-        inputs: Inputs::default().with("agent", status.agent_id.as_str()).with("inflight", 1_u32),
-        rule: Rule { distribution: Some(Distribution::LeastLoaded), ..Rule::default() },
-        cause: None,
-        next: NextAction { action: NextKind::Assign, in_ms: 0 },
-    };
-    RouteAnswer {
-        strategy: Distribution::LeastLoaded,
-        picked: vec![status.agent_id],
-        decision,
-        candidates: vec![picked, other],
-    }
-}
-
-/// One answer of every shape, by the name of its golden file.
-pub(super) fn answers() -> Vec<(&'static str, Answer)> {
-    let lines = vec!["started".to_owned(), "tick 1".to_owned()];
-    let refusal = CommandError::new(
-        ErrorKind::UnknownAgent,
-        "no agent \"w9\"; 2 agents are known",
-        "list them with `provost list`",
-    );
-    vec![
-        ("done", Answer::done()),
-        ("agent", Answer::agent(agent_status())),
-        ("agents", Answer { agents: Some(other_statuses()), ..Answer::done() }),
-        ("tree", Answer { tree: Some(Box::new(tree())), ..Answer::done() }),
-        ("system", Answer { system: Some(Box::new(system())), ..Answer::done() }),
-        (
-            "logs",
-            Answer { logs: Some(LogLines { lines, next: 15, lost_bytes: 0 }), ..Answer::done() },
-        ),
-        ("route", Answer { route: Some(Box::new(route())), ..Answer::done() }),
-        ("alerts", crate::wire::insight_samples::answer()),
-        ("error", Answer::from(refusal)),
-    ]
-}
-
+/// One change with all fields set.
 /// The headers of an event are part of the wire.
 #[test]
 fn the_content_type_of_events_is_that_of_structured_cloudevents() {

@@ -2,6 +2,7 @@
 //! OTP's own rules are held by the recorded traces in `tests/oracle`.
 
 mod calls;
+mod change;
 mod failures;
 mod peers;
 mod rules;

@@ -75,6 +75,9 @@ impl Sim {
             | Call::BounceChild(_)
             | Call::ResetChild(_)
             | Call::SetCircuit(..)
+            | Call::IntroduceChild(_)
+            | Call::ReconfigureChild(_)
+            | Call::Reconfigure(_)
             | Call::Pause
             | Call::Resume => {}
         }

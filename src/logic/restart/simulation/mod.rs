@@ -388,6 +388,8 @@ impl Sim {
 fn may_start(call: &Call) -> Option<&ChildName> {
     match call {
         Call::StartChild(ChildSpec { name, .. })
+        | Call::IntroduceChild(ChildSpec { name, .. })
+        | Call::ReconfigureChild(ChildSpec { name, .. })
         | Call::RestartChild(name)
         | Call::BounceChild(name)
         | Call::ResetChild(name)
@@ -395,6 +397,7 @@ fn may_start(call: &Call) -> Option<&ChildName> {
         | Call::SetCircuit(name, CircuitSet::Closed | CircuitSet::Auto) => Some(name),
         Call::SetCircuit(_, CircuitSet::Open)
         | Call::TerminateChild(_)
+        | Call::Reconfigure(_)
         | Call::Pause
         | Call::Resume => None,
     }
