@@ -16,20 +16,25 @@ use crate::protocol::spec::{
 };
 
 /// Names of the tree's own parts.
-pub const RESERVED_NAMES: [&str; 13] = [
+pub const RESERVED_NAMES: [&str; 18] = [
     "root",
     "system",
     "agents",
     "downstreams",
-    "nats",
-    "outbox",
-    "calls",
-    "commands",
-    "coordinator",
     "keeper",
     "nats_server",
+    "nats",
+    "outbox",
+    "presence",
+    "remotes",
+    "newcomers",
+    "coordinator",
+    "calls",
+    "commands",
     "resources",
+    "dead_letters",
     "insight",
+    "http",
 ];
 
 /// What a name in the tree stands for.

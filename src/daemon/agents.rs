@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actors::defaults::{SystemClock, SystemJitter};
 use crate::actors::tree::Node;
-use crate::config::{AgentEntry, CommandPermission, Config};
+use crate::config::{AgentEntry, CommandPermission, Config, RESERVED_NAMES};
 use crate::daemon::registry::Registry;
 use crate::ports::{AgentRuntime, BoxFuture, Ids, RunningAgent};
 use crate::protocol::agent::Beat;
@@ -149,7 +149,7 @@ impl AgentMaker {
     pub fn is_reserved(&self, name: &ChildName) -> bool {
         self.config().supervisors.contains_key(name)
             || self.config().downstreams.contains_key(name)
-            || crate::daemon::build::OWN_NAMES.contains(&name.as_str())
+            || RESERVED_NAMES.contains(&name.as_str())
     }
 
     /// File that an agent's output goes to.

@@ -54,8 +54,6 @@ use crate::transport::settings::ConnectSettings;
 use crate::transport::slot::{ConnectionService, ConnectionSlot};
 use crate::web::{Bound, WebService, WebSources};
 
-pub use crate::daemon::nodes::OWN_NAMES;
-
 /// A daemon ready to be started.
 #[derive(Debug)]
 pub struct Plan {

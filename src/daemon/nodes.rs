@@ -23,28 +23,6 @@ use crate::transport::outbox::OutboxSettings;
 /// Time a part of the daemon has to stop.
 const PART_STOP: Duration = Duration::from_secs(15);
 
-/// Names of the daemon's own children; no agent may have one.
-pub const OWN_NAMES: [&str; 18] = [
-    "root",
-    "system",
-    "agents",
-    "downstreams",
-    "keeper",
-    "nats_server",
-    "nats",
-    "outbox",
-    "presence",
-    "remotes",
-    "newcomers",
-    "coordinator",
-    "calls",
-    "commands",
-    "resources",
-    "dead_letters",
-    "insight",
-    "http",
-];
-
 pub(super) fn keeper_options(config: &Config) -> Result<KeeperOptions, DaemonError> {
     let program = std::env::current_exe().map_err(|source| DaemonError::System {
         what: "cannot find the program's own path",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::client::Seen;
-use crate::cli::event_text::{name_of, what};
+use crate::cli::event_text::{is_bookkeeping, name_of, what};
 use crate::cli::top::model::history::{Circuits, Loads, is_open};
 use crate::protocol::command::SystemStatus;
 use crate::protocol::decision::{NextAction, NextKind};
@@ -181,9 +181,10 @@ impl Picture {
         }
     }
 
-    /// Takes an event in; one that is known already changes nothing.
+    /// Takes an event in; one that is known already changes nothing, nor does one that only tells
+    /// again how a child is shown: the next look has that.
     pub(crate) fn happened(&mut self, seen: Seen) {
-        if !self.ids.insert(seen.envelope.id) {
+        if is_bookkeeping(&seen.envelope) || !self.ids.insert(seen.envelope.id) {
             return;
         }
         self.note(&seen);
