@@ -248,11 +248,11 @@ async fn all_that_was_acknowledged_arrives_though_the_server_is_killed_under_loa
     }
     let arrived = listening.arrived(count).await;
     assert_eq!(arrived, (0..count).map(|number| number.to_string()).collect());
-    // With keys nothing was added twice.
-    assert_eq!(calling.call(run("XLEN", json!(["work"]))).await.unwrap(), count);
+    // With keys nothing was added twice. The last kill may have come behind the last call.
+    assert_eq!(calling.insist(&run("XLEN", json!(["work"]))).await.0, count);
     // Channels are listened to again.
     eventually("the channel has its listener back", async || {
-        let told = calling.call(with(CallOp::Publish, "news", json!("back"))).await.unwrap();
+        let told = calling.call(with(CallOp::Publish, "news", json!("back"))).await.ok()?;
         (told["receivers"] == 1).then_some(())
     })
     .await;
